@@ -1,0 +1,377 @@
+"""TFRecord shards of photos with metadata: their schema, and batches for training.
+
+A data set is a directory: `dataset.json` and, per split, shards of `tf.train.Example` with
+
+    image/encoded  bytes   a JPEG, upright, RGB or grey
+    image/id       bytes   unique in the data set
+    label          int64   position in `classes`; absent in unlabelled data
+    meta/<column>  bytes   absent = missing
+
+`dataset.json` holds the classes, each metadata column's vocabulary, and per shard its number of
+examples, bytes and sha256.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from kdtf import augment
+
+FORMAT = 1
+MANIFEST = "dataset.json"
+
+
+class Shard(NamedTuple):
+    """One TFRecord file: its name, number of examples, size in bytes and sha256 (hex)."""
+
+    file: str
+    examples: int
+    bytes: int
+    sha256: str
+
+
+class Split(NamedTuple):
+    """One split: its shards, examples per class (int [classes]) and missing values per column."""
+
+    shards: tuple[Shard, ...]
+    class_counts: tuple[int, ...]
+    missing: dict[str, int]
+
+    @property
+    def examples(self):
+        return sum(shard.examples for shard in self.shards)
+
+
+class Example(NamedTuple):
+    """One record: id, JPEG bytes, label (None where unlabelled), metadata (absent = missing)."""
+
+    id: str
+    encoded: bytes
+    label: int | None
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What `dataset.json` says.
+
+    Attributes:
+      directory: where the shards lie.
+      classes: class names; a label is a position in it.
+      metadata: column -> its vocabulary, in a fixed order.
+      splits: split name -> `Split`.
+    """
+
+    directory: Path
+    classes: tuple[str, ...]
+    metadata: dict[str, tuple[str, ...]]
+    splits: dict[str, Split]
+
+    @classmethod
+    def load(cls, directory):
+        """Reads `directory/dataset.json`.
+
+        Raises:
+          FileNotFoundError: there is none.
+          ValueError: it is not one, or of another format version.
+        """
+        directory = Path(directory)
+        path = directory / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} does not exist: build the data set with "
+                "`python -m tfrecords_tools.build --source DIR --out DIR`"
+            )
+        try:
+            raw = json.loads(path.read_text())
+            if raw["format"] != FORMAT:
+                raise ValueError(
+                    f"{path} has format {raw['format']!r}, this version reads {FORMAT}: rebuild it"
+                )
+            splits = {
+                name: Split(
+                    tuple(Shard(**shard) for shard in split["shards"]),
+                    tuple(split["class_counts"]),
+                    dict(split["missing"]),
+                )
+                for name, split in raw["splits"].items()
+            }
+            metadata = {name: tuple(words) for name, words in raw["metadata"].items()}
+            return cls(directory, tuple(raw["classes"]), metadata, splits)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a data set manifest: {error!r}") from error
+
+    def to_json(self):
+        """The text of `dataset.json`; `load` is its inverse."""
+        splits = {
+            name: {
+                "examples": split.examples,
+                "class_counts": split.class_counts,
+                "missing": split.missing,
+                "shards": [shard._asdict() for shard in split.shards],
+            }
+            for name, split in self.splits.items()
+        }
+        manifest = {
+            "format": FORMAT,
+            "classes": self.classes,
+            "metadata": self.metadata,
+            "splits": splits,
+        }
+        return json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+
+    def split(self, name):
+        """The `Split` called `name`; ValueError, naming those there are, if there is none."""
+        if name not in self.splits:
+            raise ValueError(
+                f"{self.directory} has no split {name!r}, only {', '.join(sorted(self.splits))}"
+            )
+        return self.splits[name]
+
+    def paths(self, split):
+        """Paths of a split's shards, as strings, in order."""
+        return [str(self.directory / shard.file) for shard in self.split(split).shards]
+
+    def vocabulary_sizes(self, columns=None):
+        """{column: number of known values} for `columns`, or all; unknown columns are refused."""
+        columns = list(self.metadata) if columns is None else list(columns)
+        for column in columns:
+            if column not in self.metadata:
+                raise ValueError(
+                    f"{self.directory} has no metadata column {column!r}, "
+                    f"only {', '.join(self.metadata) or 'none at all'}"
+                )
+        return {column: len(self.metadata[column]) for column in columns}
+
+
+def serialize(example):
+    """bytes: the `tf.train.Example` of an `Example`, fields in a fixed order."""
+    feature = {
+        "image/encoded": _bytes(example.encoded),
+        "image/id": _bytes(example.id.encode()),
+    }
+    if example.label is not None:
+        feature["label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[example.label]))
+    for column in sorted(example.metadata):
+        feature[f"meta/{column}"] = _bytes(example.metadata[column].encode())
+    proto = tf.train.Example(features=tf.train.Features(feature=feature))
+    return proto.SerializeToString(deterministic=True)
+
+
+def deserialize(serialized):
+    """`Example` of the bytes that `serialize` made; ValueError where a required field is absent."""
+    feature = tf.train.Example.FromString(serialized).features.feature
+    for name in ("image/encoded", "image/id"):
+        if not feature[name].bytes_list.value:
+            raise ValueError(f"the record has no {name!r}, only {sorted(feature)}")
+    label = feature["label"].int64_list.value if "label" in feature else ()
+    return Example(
+        id=feature["image/id"].bytes_list.value[0].decode(),
+        encoded=feature["image/encoded"].bytes_list.value[0],
+        label=label[0] if label else None,
+        metadata={
+            name.removeprefix("meta/"): value.bytes_list.value[0].decode()
+            for name, value in feature.items()
+            if name.startswith("meta/") and value.bytes_list.value
+        },
+    )
+
+
+def read_examples(info, split):
+    """Yields a split's `Example`s in order, holding one at a time."""
+    for record in tf.data.TFRecordDataset(info.paths(split)).as_numpy_iterator():
+        yield deserialize(record)
+
+
+def training_batches(
+    info,
+    split,
+    batch_size,
+    image_size,
+    *,
+    seed,
+    epochs,
+    first_epoch=0,
+    columns=(),
+    class_weights=None,
+    augmentation=augment.Augmentation(),  # noqa: B008 (frozen)
+    shuffle_examples=4096,
+):
+    """Augmented batches in an order and with views that `seed` alone decides.
+
+    Every epoch reads the shards in another order, four at a time, and shuffles windows of encoded
+    photos, so memory does not grow with their number. An epoch has `examples // batch_size`
+    batches (`steps_per_epoch`): the few photos left over differ from epoch to epoch.
+    The view of a photo depends on (seed, epoch, id) only: a run continued at `first_epoch` sees
+    what an uninterrupted one would have seen.
+
+    Args:
+      info: a `DatasetInfo`.
+      split: name of a split.
+      batch_size: photos per batch.
+      image_size: side of the view, pixels.
+      seed: int.
+      epochs: the epoch to stop before.
+      first_epoch: the epoch to begin with.
+      columns: metadata columns to deliver.
+      class_weights: float [classes], the sample weight of each class; 1 if None.
+      augmentation: an `augment.Augmentation`.
+      shuffle_examples: photos per shuffled window.
+
+    Returns:
+      `tf.data.Dataset` of (x, label int32 [batch], sample weight float32 [batch]), where x is
+      {"image": float32 [batch, size, size, 3] in 0..255, "meta/<column>": int32 [batch], 0 where
+      missing or unseen, else 1 + position in the vocabulary, "meta/<column>/missing": float32
+      [batch]}.
+
+    Raises:
+      ValueError: unknown split or column, an empty split, class_weights of another length.
+    """
+    paths = info.paths(split)
+    batch_size = min(batch_size, info.split(split).examples)
+    _check(info, split, batch_size)
+    parse = _parser(info, columns, class_weights)
+    used = steps_per_epoch(info, split, batch_size) * batch_size
+
+    def epoch_records(epoch):
+        order = _permutation(len(paths), tf.stack([epoch, seed]))
+        files = tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(paths), order))
+        records = files.interleave(tf.data.TFRecordDataset, cycle_length=4)
+
+        # Not Dataset.shuffle: its order would depend on TensorFlow's global seed as well.
+        def shuffle_window(number, window):
+            return tf.gather(window, _permutation(tf.size(window), tf.stack([epoch, seed, number])))
+
+        windows = records.batch(shuffle_examples).enumerate().map(shuffle_window)
+        return windows.unbatch().take(used).map(lambda record: (epoch, record))
+
+    def view(epoch, record):
+        x, label, weight = parse(record)
+        identity = tf.strings.to_hash_bucket_fast(x.pop("id"), 2**31 - 1)
+        view_seed = tf.stack([epoch * 100_003 + seed, identity])
+        x["image"] = augment.training_view(x["image"], view_seed, image_size, augmentation)
+        return x, label, weight
+
+    dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_records)
+    dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    return _with_few_threads(dataset).prefetch(2)
+
+
+def evaluation_batches(info, split, batch_size, image_size, *, columns=(), crop_fraction=0.875):
+    """Every photo of a split once, in order, resized and centre-cropped.
+
+    Returns:
+      `tf.data.Dataset` like that of `training_batches`; the last batch may be smaller.
+    """
+    _check(info, split, batch_size)
+    parse = _parser(info, columns, None)
+
+    def view(record):
+        x, label, weight = parse(record)
+        del x["id"]
+        x["image"] = augment.evaluation_view(x["image"], image_size, crop_fraction)
+        return x, label, weight
+
+    dataset = tf.data.TFRecordDataset(info.paths(split))
+    dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    cardinality = tf.data.experimental.assert_cardinality(info.split(split).examples)
+    return _with_few_threads(dataset.apply(cardinality).batch(batch_size)).prefetch(2)
+
+
+def select_inputs(model):
+    """Function of a batch (x, ...) that keeps of x what a model takes.
+
+    Keras reads dict inputs by position: a key too many, and a model gets the wrong tensor.
+    """
+    inputs = model.input
+    keys = tuple(inputs) if isinstance(inputs, dict) else ("image",)
+
+    def select(x, *rest):
+        return ({key: x[key] for key in keys} if len(keys) > 1 else x["image"], *rest)
+
+    return select
+
+
+def steps_per_epoch(info, split, batch_size):
+    """Number of full batches in an epoch of `training_batches`, at least 1."""
+    return max(1, info.split(split).examples // batch_size)
+
+
+def labels(info, split):
+    """int64 [examples]: the labels of a split, in the order of `evaluation_batches`."""
+    found = [example.label for example in read_examples(info, split)]
+    return np.asarray(found, np.int64)
+
+
+def _check(info, split, batch_size):
+    if info.split(split).examples == 0:
+        raise ValueError(f"split {split!r} of {info.directory} is empty")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+    labelled = sum(info.split(split).class_counts)
+    if labelled != info.split(split).examples:
+        raise ValueError(
+            f"split {split!r} of {info.directory} has {info.split(split).examples} photos but "
+            f"{labelled} labels: supervised batches need a label for every photo"
+        )
+
+
+def _parser(info, columns, class_weights):
+    info.vocabulary_sizes(columns)
+    if class_weights is not None and len(class_weights) != len(info.classes):
+        raise ValueError(
+            f"class_weights has {len(class_weights)} entries, {info.directory} has "
+            f"{len(info.classes)} classes: give one weight per class"
+        )
+    weights = np.ones(len(info.classes)) if class_weights is None else class_weights
+    weights = tf.constant(weights, tf.float32)
+    schema = {
+        "image/encoded": tf.io.FixedLenFeature([], tf.string),
+        "image/id": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    for column in columns:
+        schema[f"meta/{column}"] = tf.io.FixedLenFeature([], tf.string, default_value="")
+    tables = {column: _vocabulary_table(info.metadata[column]) for column in columns}
+
+    def parse(record):
+        parsed = tf.io.parse_single_example(record, schema)
+        x = {"image": parsed["image/encoded"], "id": parsed["image/id"]}
+        for column, table in tables.items():
+            index = table.lookup(parsed[f"meta/{column}"])
+            x[f"meta/{column}"] = index
+            x[f"meta/{column}/missing"] = tf.cast(index == 0, tf.float32)
+        label = tf.cast(parsed["label"], tf.int32)
+        return x, label, tf.gather(weights, label)
+
+    return parse
+
+
+def _permutation(size, numbers):
+    """int32 [size]: a permutation that the int64 `numbers` alone decide."""
+    seed = tf.constant([0, 0], tf.int64)
+    for number in tf.unstack(tf.cast(numbers, tf.int64)):
+        seed = tf.random.experimental.stateless_fold_in(seed, number)
+    return tf.argsort(tf.random.stateless_uniform([size], seed))
+
+
+def _vocabulary_table(vocabulary):
+    keys = tf.constant(list(vocabulary), tf.string)
+    values = tf.range(1, len(vocabulary) + 1)
+    initializer = tf.lookup.KeyValueTensorInitializer(keys, values)
+    return tf.lookup.StaticHashTable(initializer, default_value=0)
+
+
+def _with_few_threads(dataset):
+    options = tf.data.Options()
+    options.deterministic = True
+    return dataset.with_options(options)
+
+
+def _bytes(value):
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

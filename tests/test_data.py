@@ -1,0 +1,234 @@
+"""Shards to batches: schema, order, views, metadata, weights; nothing lost, nothing repeated."""
+
+import io
+import json
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kdtf import augment, data
+from tfrecords_tools import shards
+
+COLOURS = {"apple": (200, 30, 30), "kiwi": (40, 180, 40), "plum": (90, 30, 160)}
+
+
+def encode_solid(photo):
+    """JPEG of one colour; module level, so that worker processes can be sent it."""
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 32), photo.source).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+def photos(per_class=10, split="train"):
+    regions = ["north", "south", None]
+    return [
+        shards.Photo(
+            id=f"{split}/{name}/{number}",
+            source=colour,
+            split=split,
+            label=name,
+            metadata={"region": regions[number % 3]} if regions[number % 3] else {},
+        )
+        for name, colour in COLOURS.items()
+        for number in range(per_class)
+    ]
+
+
+@pytest.fixture(scope="module")
+def info(tmp_path_factory):
+    out = tmp_path_factory.mktemp("set")
+    members = photos() + photos(3, "val")
+    shards.write_dataset(
+        out, members, encode_solid, classes=tuple(COLOURS), examples_per_shard=7, workers=1
+    )
+    return data.DatasetInfo.load(out)
+
+
+def plain(info, **options):
+    settings = {"seed": 3, "epochs": 2, "batch_size": 4, "image_size": 16} | options
+    return data.training_batches(info, "train", **settings)
+
+
+def listed(dataset):
+    return [[np.asarray(leaf) for leaf in tf.nest.flatten(batch)] for batch in dataset]
+
+
+def same(a, b):
+    assert len(a) == len(b)
+    for one, other in zip(a, b, strict=True):
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_example_round_trip():
+    example = data.Example("a/1", b"\xff\xd8jpeg", 7, {"region": "nörd", "camera": "c"})
+    assert data.deserialize(data.serialize(example)) == example
+    bare = data.Example("b", b"x", None, {})
+    assert data.deserialize(data.serialize(bare)) == bare
+
+
+def test_a_record_without_its_photo_is_refused():
+    empty = tf.train.Example().SerializeToString()
+    with pytest.raises(ValueError, match="no 'image/encoded'"):
+        data.deserialize(empty)
+
+
+def test_manifest_round_trip(info, tmp_path):
+    (tmp_path / data.MANIFEST).write_text(info.to_json())
+    again = data.DatasetInfo.load(tmp_path)
+    assert again.to_json() == info.to_json()
+    assert info.splits["train"].class_counts == (10, 10, 10)
+    assert info.splits["train"].missing == {"region": 9}
+    assert info.metadata == {"region": ("north", "south")}
+    assert [shard.examples for shard in info.splits["train"].shards] == [6, 6, 6, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a data set manifest"),
+        (json.dumps({"format": 99}), "format 99, this version reads 1"),
+        (json.dumps({"format": 1}), "not a data set manifest"),
+    ],
+)
+def test_broken_manifests_are_refused(tmp_path, text, message):
+    (tmp_path / data.MANIFEST).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        data.DatasetInfo.load(tmp_path)
+
+
+def test_an_absent_manifest_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="tfrecords_tools.build"):
+        data.DatasetInfo.load(tmp_path)
+
+
+def test_batches_have_the_promised_form(info):
+    x, label, weight = next(iter(plain(info, columns=("region",))))
+    assert set(x) == {"image", "meta/region", "meta/region/missing"}
+    assert x["image"].shape == (4, 16, 16, 3) and x["image"].dtype == tf.float32
+    assert x["meta/region"].dtype == tf.int32
+    assert x["meta/region/missing"].dtype == tf.float32
+    assert label.dtype == tf.int32
+    np.testing.assert_array_equal(weight, 1.0)
+
+
+def test_evaluation_reads_every_photo_once_in_order(info):
+    batches = data.evaluation_batches(info, "train", 8, 16, columns=("region",))
+    assert batches.cardinality() == 4
+    got = [(x, y) for x, y, _ in batches]
+    stored = list(data.read_examples(info, "train"))
+    found = np.concatenate([y for _, y in got])
+    np.testing.assert_array_equal(found, [example.label for example in stored])
+    np.testing.assert_array_equal(found, data.labels(info, "train"))
+    words = {None: 0, "north": 1, "south": 2}
+    want = [words[example.metadata.get("region")] for example in stored]
+    index = np.concatenate([x["meta/region"] for x, _ in got])
+    np.testing.assert_array_equal(index, want)
+    missing = np.concatenate([x["meta/region/missing"] for x, _ in got])
+    np.testing.assert_array_equal(missing, np.equal(want, 0))
+    images = np.concatenate([x["image"] for x, _ in got])
+    colours = np.array(list(COLOURS.values()))[found]
+    np.testing.assert_allclose(images.mean((1, 2)), colours, atol=3)
+
+
+def test_values_outside_the_vocabulary_count_as_missing(info):
+    narrow = data.DatasetInfo(info.directory, info.classes, {"region": ("south",)}, info.splits)
+    batches = data.evaluation_batches(narrow, "train", 30, 16, columns=("region",))
+    x, _, _ = next(iter(batches))
+    assert Counter(x["meta/region"].numpy()) == {0: 21, 1: 9}
+    np.testing.assert_array_equal(x["meta/region/missing"], x["meta/region"] == 0)
+
+
+def test_a_seed_decides_order_and_views(info):
+    tf.random.set_seed(1)
+    first = listed(plain(info))
+    tf.random.set_seed(2)
+    same(first, listed(plain(info)))
+    other = listed(plain(info, seed=4))
+    assert any((a[1] != b[1]).any() for a, b in zip(first, other, strict=True))
+
+
+def test_epochs_differ_and_can_be_continued(info):
+    whole = listed(plain(info))
+    assert len(whole) == 2 * data.steps_per_epoch(info, "train", 4) == 14
+    assert any((a[1] != b[1]).any() for a, b in zip(whole[:7], whole[7:], strict=True))
+    same(whole[7:], listed(plain(info, first_epoch=1)))
+
+
+def test_an_epoch_holds_no_photo_twice(info):
+    labels = np.concatenate([y for _, y, _ in plain(info, epochs=1, batch_size=5)])
+    assert Counter(labels) == {0: 10, 1: 10, 2: 10}
+
+
+def test_a_small_window_still_reads_every_photo(info):
+    batches = plain(info, epochs=1, batch_size=5, shuffle_examples=3)
+    assert Counter(np.concatenate([y for _, y, _ in batches])) == {0: 10, 1: 10, 2: 10}
+
+
+def test_the_view_depends_on_seed_epoch_and_photo_only(info):
+    """Other batches and another shuffle: the same photo is still seen in the same views."""
+
+    def views(**options):
+        batches = plain(info, epochs=1, augmentation=augment.Augmentation(brightness=0.5), **options)
+        return Counter(image.numpy().tobytes() for x, _, _ in batches for image in x["image"])
+
+    assert views(batch_size=5) == views(batch_size=6, shuffle_examples=4)
+
+
+def test_a_split_smaller_than_a_batch_is_one_batch(info):
+    batches = data.training_batches(info, "val", 64, 16, seed=0, epochs=1)
+    assert [y.shape[0] for _, y, _ in batches] == [9]
+
+
+def test_class_weights_become_sample_weights(info):
+    _, label, weight = next(iter(plain(info, class_weights=[1.0, 2.0, 0.5])))
+    np.testing.assert_array_equal(weight, np.array([1.0, 2.0, 0.5])[label])
+
+
+def test_keras_trains_on_the_batches(info):
+    image = keras.Input((16, 16, 3), name="image")
+    logits = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(image / 255.0))
+    model = keras.Model(image, logits)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(plain(info).map(data.select_inputs(model)), verbose=0)
+
+
+def test_select_inputs_keeps_what_a_model_takes(info):
+    image = keras.Input((16, 16, 3), name="image")
+    region = keras.Input((), dtype="int32", name="meta_region")
+    x = keras.layers.Concatenate()(
+        [keras.layers.GlobalAveragePooling2D()(image), keras.layers.Embedding(3, 2)(region)]
+    )
+    model = keras.Model({"image": image, "meta/region": region}, keras.layers.Dense(3)(x))
+    batch, label, _ = next(iter(plain(info, columns=("region",)).map(data.select_inputs(model))))
+    assert set(batch) == {"image", "meta/region"}
+    assert model(batch).shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda info: data.evaluation_batches(info, "tset", 4, 16), "no split 'tset', only train"),
+        (lambda info: plain(info, columns=("shop",)), "no metadata column 'shop', only region"),
+        (lambda info: plain(info, class_weights=[1.0]), "1 entries, .* 3 classes"),
+        (lambda info: plain(info, batch_size=0), "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_wrong_requests_are_refused(info, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(info)
+
+
+def test_unlabelled_photos_are_refused_where_labels_are_needed(tmp_path):
+    members = photos(2) + [shards.Photo("x", (1, 2, 3), "train")]
+    written, _ = shards.write_dataset(
+        tmp_path, members, encode_solid, classes=tuple(COLOURS), workers=1
+    )
+    with pytest.raises(ValueError, match="7 photos but 6 labels"):
+        plain(written)
+    with pytest.raises(ValueError, match="7 photos but 6 labels"):
+        data.evaluation_batches(written, "train", 4, 16)
