@@ -12,6 +12,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from tqdm import tqdm
 from kdtf import data
 
 SPLITS_ORDER = ("train", "val", "test")
+LEFT_OVER = re.compile(r"\.?.+-\d{5}-of-\d{5}\.tfrecord(\.json)?(\.partial-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,10 @@ def write_dataset(out, photos, encode, *, classes, examples_per_shard=512, worke
             {c: sum(c not in photo.metadata for photo in members) for c in columns},
         )
     info = data.DatasetInfo(out, tuple(classes), vocabulary, splits)
+    for path in out.iterdir():  # what a killed call with another plan has left
+        if LEFT_OVER.fullmatch(path.name) and path.name not in plan:
+            path.unlink()
     write_text_atomically(out / data.MANIFEST, info.to_json())
-    for name in plan:
-        _facts_path(out, name).unlink()
     fingerprints = [
         (photo.split, photo.id, content, difference)
         for name, chunk in plan.items()
@@ -259,9 +262,18 @@ def _plan_shards(photos, examples_per_shard, seed):
 
 
 def _signature(plan, classes, encode):
-    """{file name: hash of everything that decides the shard's bytes, as far as it is visible}."""
+    """{file name: hash of what decides the shard's bytes; of photo files, size and time}."""
+
+    def version(photo):
+        if not isinstance(photo.source, str) or not os.path.exists(photo.source):
+            return None
+        stat = os.stat(photo.source)
+        return stat.st_size, stat.st_mtime_ns
+
     return {
-        name: hashlib.sha256(repr((photos, classes, encode)).encode()).hexdigest()
+        name: hashlib.sha256(
+            repr((photos, [version(photo) for photo in photos], classes, encode)).encode()
+        ).hexdigest()
         for name, photos in plan.items()
     }
 

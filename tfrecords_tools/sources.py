@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tfrecords_tools.shards import Photo
 
@@ -40,7 +40,9 @@ class JpegEncoder:
     def __call__(self, photo):
         try:
             return self.encode(Path(photo.source).read_bytes())
-        except OSError as error:  # Pillow's errors are OSErrors too
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{photo.source} is not a photo that Pillow knows") from error
+        except OSError as error:
             raise ValueError(f"{photo.source} cannot be read as a photo: {error}") from error
 
     def encode(self, raw):

@@ -1,0 +1,245 @@
+"""Shelf photos drawn from scratch: something to train on before the first real photo arrives.
+
+    python -m tfrecords_tools.synthetic --out shards/
+    python -m tfrecords_tools.synthetic --out shards/ --classes 40 --photos 3000 --size 128
+
+Look-alike products of invented brands stand on the shelves of twelve store regions, under six
+kinds of light, before six cameras that blur, tint and grain them. Few categories hold most photos.
+`store_region`, `camera_type` and `lighting_bucket` are known for most photos; regions stock
+different products, so metadata tell a little about the category. The seed decides every byte.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tfrecords_tools import cameras, products, shelves, show, sources
+from tfrecords_tools.build import parse_shares
+from tfrecords_tools.shards import Photo, write_dataset
+
+SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+FEWEST_TRAIN = 3  # photos of the rarest category in the first split; 1 in each other
+HEAD_CLASSES, HEAD_PHOTOS = 0.08, 0.58  # 20 of 250 categories hold 58 % of the photos
+
+
+class Shot(NamedTuple):
+    """What a photo shows: position of its product in the assortment, and circumstances."""
+
+    number: int
+    product: int
+    region: str
+    camera: str
+    lighting: str
+
+
+@dataclass(frozen=True)
+class ShelfPhotographer:
+    """`Photo` whose source is a `Shot` -> JPEG bytes.
+
+    Attributes:
+      classes: number of categories in the assortment.
+      size: side of a photo, pixels.
+      seed: of assortment and photos.
+    """
+
+    classes: int
+    size: int
+    seed: int
+
+    def __call__(self, photo):
+        shot = photo.source
+        rng = np.random.default_rng([self.seed, 2, shot.number])
+        region = shelves.REGIONS[shot.region]
+        scene = shelves.draw(
+            products.assortment(self.classes, self.seed)[shot.product],
+            products.neighbours(self.classes, self.seed, shot.product),
+            region,
+            self.size,
+            rng,
+        )
+        lighting, camera = cameras.LIGHTINGS[shot.lighting], cameras.CAMERAS[shot.camera]
+        image, quality = cameras.photograph(scene, region.tint, lighting, camera, rng)
+        return sources.to_jpeg(image, quality)
+
+
+def synthesize(
+    out,
+    *,
+    classes=250,
+    photos=20_000,
+    size=160,
+    seed=0,
+    split_shares=None,
+    missing=0.08,
+    examples_per_shard=512,
+    workers=None,
+):
+    """Draws a data set; the same arguments give the same bytes.
+
+    Args:
+      out: directory for the shards.
+      classes: number of categories, at least 2.
+      photos: number of photos in all splits together.
+      size: side of a photo, pixels, at least 32.
+      seed: int >= 0.
+      split_shares: {split: share}; train 0.8, val 0.1, test 0.1 if None.
+      missing: share of each metadata column's values that is left out.
+      examples_per_shard: photos per shard.
+      workers: processes; None = one per core.
+
+    Returns:
+      `kdtf.data.DatasetInfo`.
+
+    Raises:
+      ValueError: an argument is out of range, or photos are too few for the long tail.
+      FileExistsError: `out` holds a finished data set.
+    """
+    shares = SHARES if split_shares is None else split_shares
+    if classes < 2 or size < 32 or seed < 0 or not 0 <= missing < 1:
+        raise ValueError(
+            "wanted classes >= 2, size >= 32, seed >= 0 and 0 <= missing < 1, got "
+            f"classes={classes!r}, size={size!r}, seed={seed!r}, missing={missing!r}"
+        )
+    if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) <= 0:
+        raise ValueError(f"split shares must be above 0 and sum to 1, got {shares}")
+    names = [product.name for product in products.assortment(classes, seed)]
+    info, _ = write_dataset(
+        out,
+        plan(classes, photos, seed, shares, missing),
+        ShelfPhotographer(classes, size, seed),
+        classes=names,
+        examples_per_shard=examples_per_shard,
+        workers=workers,
+        seed=seed,
+    )
+    return info
+
+
+def plan(classes, photos, seed, shares, missing):
+    """list of `Photo`: what is to be drawn, for which split, with which metadata."""
+    rng = np.random.default_rng([seed, 3])
+    stock = products.assortment(classes, seed)
+    fewest = FEWEST_TRAIN + len(shares) - 1
+    counts = rng.permutation(long_tail(classes, photos, fewest))
+    families = sorted({product.family for product in stock})
+    of_family = np.array([families.index(product.family) for product in stock])
+    regions = list(shelves.REGIONS)
+    devices, lamps = list(cameras.CAMERAS), list(cameras.LIGHTINGS)
+    popularity = rng.normal(0, 0.4, len(regions))
+    listing = 0.8 * rng.normal(size=(len(families), len(regions)))[of_family]
+    listing = _softmax(popularity + listing + 0.8 * rng.normal(size=(classes, len(regions))))
+    device_odds = _softmax(rng.normal(0, 1.0, (len(regions), len(devices))))
+    lamp_odds = _softmax(rng.normal(0, 0.8, (len(regions), len(lamps))))
+    numbers = iter(rng.permutation(photos))
+    planned = []
+    for index, product in enumerate(stock):
+        for split, many in divide(int(counts[index]), shares).items():
+            for region in rng.choice(len(regions), many, p=listing[index]):
+                camera = devices[rng.choice(len(devices), p=device_odds[region])]
+                lighting = lamps[rng.choice(len(lamps), p=lamp_odds[region])]
+                shot = Shot(int(next(numbers)), index, regions[region], camera, lighting)
+                known = {
+                    "store_region": shot.region,
+                    "camera_type": shot.camera,
+                    "lighting_bucket": shot.lighting,
+                }
+                kept = rng.random(len(known)) >= missing
+                metadata = {k: v for (k, v), keep in zip(known.items(), kept, strict=True) if keep}
+                planned.append(
+                    Photo(f"shelf-{shot.number:07d}", shot, split, product.name, metadata)
+                )
+    return planned
+
+
+def long_tail(classes, photos, fewest):
+    """Photos per class by a shifted power law, most frequent class first.
+
+    The exponent is such that 8 % of the classes (at least one) hold 58 % of the photos.
+
+    Args:
+      classes: number of classes, at least 2.
+      photos: their sum.
+      fewest: photos of the rarest class.
+
+    Returns:
+      int64 [classes], falling, summing to `photos`.
+
+    Raises:
+      ValueError: photos are too few for that head and `fewest` of each other class.
+    """
+    head = max(1, round(HEAD_CLASSES * classes))
+    needed = int(np.ceil(fewest * (classes - head) / (1 - HEAD_PHOTOS))) + 1
+    if photos < needed:
+        raise ValueError(
+            f"{photos} photos are too few for {classes} classes: {fewest} of each, with "
+            f"{HEAD_PHOTOS:.0%} of all in {head}, take at least {needed}"
+        )
+    rank = np.arange(1, classes + 1)
+
+    def counts(exponent):
+        weights = rank ** -float(exponent)
+        return fewest + (photos - fewest * classes) * weights / weights.sum()
+
+    low, high = 0.0, 64.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        enough = counts(middle)[:head].sum() >= HEAD_PHOTOS * photos
+        low, high = (low, middle) if enough else (middle, high)
+    # Rounding the running total keeps the sum exact and no class below `fewest`.
+    total = np.rint(np.cumsum(counts(high))).astype(np.int64)
+    return np.sort(np.diff(total, prepend=0))[::-1]
+
+
+def divide(count, shares):
+    """{split: photos} of a class: near `shares`, but 3 or more in the first split, 1 in others."""
+    names = list(shares)
+    given = {name: FEWEST_TRAIN if name == names[0] else 1 for name in names}
+    for _ in range(count - sum(given.values())):
+        given[max(names, key=lambda name: shares[name] * count - given[name])] += 1
+    return given
+
+
+def _softmax(logits):
+    weights = np.exp(logits)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m tfrecords_tools.synthetic",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", required=True, help="directory for shards and dataset.json")
+    add("--classes", type=int, default=250, help="product categories (default 250)")
+    add("--photos", type=int, default=20_000, help="photos in all splits (default 20000)")
+    add("--size", type=int, default=160, help="side of a photo in pixels (default 160)")
+    add("--split", default="train=0.8,val=0.1,test=0.1", help="shares (default %(default)s)")
+    add("--missing", type=float, default=0.08, help="share of metadata left out (default 0.08)")
+    add("--examples-per-shard", type=int, default=512, help="photos per shard (default 512)")
+    add("--workers", type=int, help="processes (default: one per core)")
+    add("--seed", type=int, default=0, help="decides every byte (default 0)")
+    args = parser.parse_args(argv)
+    try:
+        info = synthesize(
+            args.out,
+            classes=args.classes,
+            photos=args.photos,
+            size=args.size,
+            seed=args.seed,
+            split_shares=parse_shares(args.split),
+            missing=args.missing,
+            examples_per_shard=args.examples_per_shard,
+            workers=args.workers,
+        )
+    except (ValueError, FileExistsError) as error:
+        sys.exit(f"error: {error}")
+    print(show.table(info))
+
+
+if __name__ == "__main__":
+    main()

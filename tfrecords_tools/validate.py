@@ -1,0 +1,220 @@
+"""Checks a data set against its `dataset.json`, byte by byte and photo by photo.
+
+    python -m tfrecords_tools.validate shards/
+
+Prints every problem and exits with 1, or one line and exits with 0.
+"""
+
+import argparse
+import concurrent.futures
+import io
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from kdtf import data
+from tfrecords_tools.shards import file_sha256
+
+
+class ShardReport(NamedTuple):
+    """What reading one shard found: problems, ids, examples per label, values per column."""
+
+    problems: list[str]
+    ids: list[str]
+    labels: Counter
+    known: Counter
+    examples: int
+
+
+def validate(directory, workers=None):
+    """Finds everything that is wrong with a data set.
+
+    Every file is compared with its size and sha256, every record parsed, every photo decoded in
+    full, every label and metadata value looked up, every count recomputed.
+
+    Args:
+      directory: where `dataset.json` lies.
+      workers: threads; None = one per core.
+
+    Returns:
+      list of str, one problem each; empty if the data set is sound.
+    """
+    directory = Path(directory)
+    try:
+        info = data.DatasetInfo.load(directory)
+    except (FileNotFoundError, ValueError) as error:
+        return [str(error)]
+    problems = _manifest_problems(info)
+    jobs = [(split, shard) for split, held in info.splits.items() for shard in held.shards]
+    total = sum(shard.examples for _, shard in jobs)
+    reports = []
+    # Hashing, reading and decoding all happen outside Python's lock, so threads use every core.
+    with (
+        concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+        tqdm(total=total, unit="photo", desc="checking", mininterval=0.5) as bar,
+    ):
+        futures = [pool.submit(check_shard, info, shard, bar.update) for _, shard in jobs]
+        try:
+            reports = [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for report in reports:
+        problems += report.problems
+    problems += _repeated_ids(jobs, reports)
+    for split in info.splits:
+        found = [report for (name, _), report in zip(jobs, reports, strict=True) if name == split]
+        problems += _count_problems(info, split, found)
+    return problems
+
+
+def check_shard(info, shard, progress=lambda photos: None):
+    """`ShardReport` of one shard; `progress` is called with 1 after each photo."""
+    report = ShardReport([], [], Counter(), Counter(), 0)
+    path = info.directory / shard.file
+    if not path.is_file():
+        return report._replace(problems=[f"{shard.file}: the file is missing"])
+    problems = report.problems
+    size = path.stat().st_size
+    if size != shard.bytes:
+        problems.append(f"{shard.file}: {size} bytes, {data.MANIFEST} says {shard.bytes}")
+    digest = file_sha256(path)
+    if digest != shard.sha256:
+        problems.append(f"{shard.file}: sha256 {digest}, {data.MANIFEST} says {shard.sha256}")
+    examples = 0
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            _check_record(info, f"{shard.file}, record {examples}", record, report)
+            examples += 1
+            progress(1)
+    except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
+        problems.append(f"{shard.file}: unreadable after record {examples}: {error.message}")
+    if examples != shard.examples:
+        problems.append(f"{shard.file}: {examples} records, {data.MANIFEST} says {shard.examples}")
+    return report._replace(examples=examples)
+
+
+def _check_record(info, where, record, report):
+    try:
+        example = data.deserialize(record)
+    except (DecodeError, ValueError) as error:
+        report.problems.append(f"{where}: not an example: {error}")
+        return
+    where = f"{where} ({example.id})"
+    report.ids.append(example.id)
+    if example.label is not None:
+        report.labels[example.label] += 1
+        if not 0 <= example.label < len(info.classes):
+            report.problems.append(
+                f"{where}: label {example.label} is outside 0..{len(info.classes) - 1}"
+            )
+    for column, value in example.metadata.items():
+        report.known[column] += 1
+        if column not in info.metadata:
+            report.problems.append(f"{where}: unknown metadata column {column!r}")
+        elif value not in info.metadata[column]:
+            report.problems.append(f"{where}: {column} {value!r} is not in its vocabulary")
+    try:
+        with Image.open(io.BytesIO(example.encoded)) as image:
+            image.load()
+            if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+                report.problems.append(
+                    f"{where}: the photo is {image.format} {image.mode}, expected JPEG, RGB or L"
+                )
+    except UnidentifiedImageError:  # its text is an address in memory
+        report.problems.append(f"{where}: the photo cannot be decoded: of no known format")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        report.problems.append(f"{where}: the photo cannot be decoded: {error}")
+
+
+def _manifest_problems(info):
+    """What `dataset.json` says against itself and against the names of the files beside it."""
+    problems = []
+    stated = json.loads((info.directory / data.MANIFEST).read_text())["splits"]
+    for name, words in {"classes": info.classes, **info.metadata}.items():
+        repeated = [word for word, many in Counter(words).items() if many > 1]
+        if repeated:
+            problems.append(f"{data.MANIFEST}: {name} names {repeated[0]!r} more than once")
+    for name, split in info.splits.items():
+        if len(split.class_counts) != len(info.classes):
+            problems.append(
+                f"split {name}: class_counts has {len(split.class_counts)} entries for "
+                f"{len(info.classes)} classes"
+            )
+        if stated[name].get("examples") != split.examples:
+            problems.append(
+                f"split {name}: {stated[name].get('examples')} examples stated, its shards' sum is "
+                f"{split.examples}"
+            )
+        if set(split.missing) != set(info.metadata):
+            problems.append(
+                f"split {name}: missing is counted for {sorted(split.missing)}, the columns are "
+                f"{sorted(info.metadata)}"
+            )
+    named = Counter(shard.file for split in info.splits.values() for shard in split.shards)
+    problems += [f"{file}: named {many} times" for file, many in named.items() if many > 1]
+    problems += [
+        f"{path.name}: a stray file, {data.MANIFEST} does not name it"
+        for path in sorted(info.directory.iterdir())
+        if ".tfrecord" in path.name and path.name not in named
+    ]
+    return problems
+
+
+def _repeated_ids(jobs, reports):
+    first, problems = {}, []
+    for (_, shard), report in zip(jobs, reports, strict=True):
+        for name in report.ids:
+            if name in first:
+                problems.append(f"{shard.file}: id {name!r} occurs before, in {first[name]}")
+            first.setdefault(name, shard.file)
+    return problems
+
+
+def _count_problems(info, split, reports):
+    held = info.splits[split]
+    labels = sum((report.labels for report in reports), Counter())
+    known = sum((report.known for report in reports), Counter())
+    examples = sum(report.examples for report in reports)
+    problems = [
+        f"split {split}: {labels[label]} photos of class {name}, {data.MANIFEST} says {many}"
+        for label, (name, many) in enumerate(zip(info.classes, held.class_counts, strict=False))
+        if labels[label] != many
+    ]
+    for column, many in held.missing.items():
+        if examples - known[column] != many:
+            problems.append(
+                f"split {split}: {column} is missing from {examples - known[column]} photos, "
+                f"{data.MANIFEST} says {many}"
+            )
+    return problems
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m tfrecords_tools.validate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("directory", help="where dataset.json lies")
+    parser.add_argument("--workers", type=int, help="threads (default: one per core)")
+    args = parser.parse_args(argv)
+    problems = validate(args.directory, args.workers)
+    if problems:
+        print("\n".join(problems))
+        sys.exit(f"{args.directory}: {len(problems)} problems")
+    info = data.DatasetInfo.load(args.directory)
+    sizes = ", ".join(f"{name} {split.examples:,}" for name, split in info.splits.items())
+    print(f"OK: {args.directory}: {len(info.classes)} classes, photos: {sizes}")
+
+
+if __name__ == "__main__":
+    main()
