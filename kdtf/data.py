@@ -199,7 +199,7 @@ def training_batches(
     columns=(),
     class_weights=None,
     augmentation=augment.Augmentation(),  # noqa: B008 (frozen)
-    shuffle_examples=4096,
+    shuffle_examples=1024,
 ):
     """Augmented batches in an order and with views that `seed` alone decides.
 

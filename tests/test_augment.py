@@ -87,7 +87,8 @@ def test_colour_factors_match_numpy():
     image = rng.uniform(40, 120, (8, 9, 3)).astype(np.float32)
     settings_ = augment.Augmentation(brightness=0.3, contrast=0.2, saturation=0.4)
     seed = tf.constant([5, 6])
-    b, c, s = 1 + np.array([0.3, 0.2, 0.4]) * tf.random.stateless_uniform([3], seed, -1.0, 1.0).numpy()
+    drawn = tf.random.stateless_uniform([3], seed, -1.0, 1.0).numpy()
+    b, c, s = 1 + np.array([0.3, 0.2, 0.4]) * drawn
     bright = b * image
     grey = (bright * [0.299, 0.587, 0.114]).sum(-1, keepdims=True)
     want = c * (s * bright + (1 - s) * grey) + (1 - c) * grey.mean()

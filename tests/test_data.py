@@ -173,7 +173,8 @@ def test_the_view_depends_on_seed_epoch_and_photo_only(info):
     """Other batches and another shuffle: the same photo is still seen in the same views."""
 
     def views(**options):
-        batches = plain(info, epochs=1, augmentation=augment.Augmentation(brightness=0.5), **options)
+        bright = augment.Augmentation(brightness=0.5)
+        batches = plain(info, epochs=1, augmentation=bright, **options)
         return Counter(image.numpy().tobytes() for x, _, _ in batches for image in x["image"])
 
     assert views(batch_size=5) == views(batch_size=6, shuffle_examples=4)

@@ -1,0 +1,121 @@
+"""One job over several seeds: mean and interval of every figure, and of the gain.
+
+    python recipes/sweep.py --seeds 0 1 2 --run-dir runs/grocery -- --data shards/ --teacher t.keras
+
+Everything after `--` goes to recipes/distill.py. Each seed has its own run directory
+`<run-dir>/seed-<n>`; `summary.md` and `summary.json` beside them hold the table. The interval is
+Student's t over seeds; the gain is taken seed by seed, since both students of a seed share their
+start and batches. A killed sweep continues when the same command is given again.
+
+Cost: the number of seeds times that of recipes/distill.py.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import distill
+
+from kdtf import metrics
+from tfrecords_tools.shards import write_text_atomically
+
+FIGURES = ("top1", "top5", "macro_f1", "head_top1", "tail_top1", "ece", "nll")
+
+
+def summarise(runs):
+    """Means and 95 % intervals over runs that differ in their seed only.
+
+    Args:
+      runs: list of results as in `results.json`, at least two.
+
+    Returns:
+      {"seeds", "models": {model: {figure: {"mean", "interval", "values"}}},
+       "gain": {figure: the same of distilled minus baseline}, "verdict": whether the interval of
+       the gain in top-1 lies above 0 ("helps"), below ("hurts"), or neither
+       ("no difference shown")}. A figure that a run did not measure is left out.
+    """
+    models = {
+        model: _figures([run["models"][model] for run in runs]) for model in runs[0]["models"]
+    }
+    gains = [
+        {
+            figure: run["models"]["distilled"][figure] - run["models"]["baseline"][figure]
+            for figure in FIGURES
+            if None not in (run["models"]["distilled"][figure], run["models"]["baseline"][figure])
+        }
+        for run in runs
+    ]
+    gain = _figures(gains)
+    low, high = gain["top1"]["interval"]
+    verdict = "helps" if low > 0 else "hurts" if high < 0 else "no difference shown"
+    return {"seeds": len(runs), "models": models, "gain": gain, "verdict": verdict}
+
+
+def table(summary):
+    """Markdown: a row per model and one for the gain; mean ± half the interval."""
+    lines = [
+        f"{summary['seeds']} seeds; mean ± half width of the 95 % interval (Student's t).",
+        "",
+        "| | " + " | ".join(FIGURES) + " |",
+        "|---" * (len(FIGURES) + 1) + "|",
+    ]
+    rows = summary["models"] | {"distilled - baseline": summary["gain"]}
+    for name, figures in rows.items():
+        cells = []
+        for figure in FIGURES:
+            if figure not in figures:
+                cells.append("not measured")
+                continue
+            mean, (low, high) = figures[figure]["mean"], figures[figure]["interval"]
+            scale, digits = (1, 3) if figure in ("nll", "ece") else (100, 2)
+            spread = f" ± {(high - low) / 2 * scale:.{digits}f}" if high > low else ""
+            cells.append(f"{mean * scale:.{digits}f}{spread}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    values = summary["gain"]["top1"]["values"]
+    lines += ["", "Gain in top-1 by seed: " + ", ".join(f"{100 * v:+.2f}" for v in values)]
+    lines += [f"Verdict over seeds: **{summary['verdict']}**."]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(rows):
+    return {
+        figure: metrics.mean_interval([row[figure] for row in rows])
+        | {"values": [row[figure] for row in rows]}
+        for figure in FIGURES
+        if all(row.get(figure) is not None for row in rows)
+    }
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
+    parser.add_argument("--run-dir", required=True, help="one sub-directory per seed goes here")
+    parser.add_argument("rest", nargs="*", metavar="-- ARGUMENT", help="for recipes/distill.py")
+    args = parser.parse_args(argv)
+    if len(set(args.seeds)) < 2:
+        sys.exit(f"error: an interval needs at least 2 different seeds, got {args.seeds}")
+    folder = Path(args.run_dir)
+    runs = []
+    for seed in args.seeds:
+        run_dir = folder / f"seed-{seed}"
+        # The last one wins on the command line: no argument of the rest can change the seed.
+        _, config = distill.parse([*args.rest, "--seed", str(seed)])
+        finished = run_dir / "results.json"
+        if not finished.exists():
+            print(f"\n=== seed {seed}: {run_dir} ===", flush=True)
+            try:
+                distill.distill(run_dir, config)
+            except (ValueError, FileNotFoundError) as error:
+                sys.exit(f"error: {error}")
+        runs.append(json.loads(finished.read_text()))
+    summary = summarise(runs)
+    write_text_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_text_atomically(folder / "summary.md", table(summary))
+    print(table(summary))
+
+
+if __name__ == "__main__":
+    main()

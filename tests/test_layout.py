@@ -1,0 +1,68 @@
+"""Which module may import which: the arrows of the layout, read from the code."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "__init__": {"distiller"},
+    "losses": set(),
+    "metrics": set(),
+    "students": set(),
+    "augment": set(),
+    "taps": set(),
+    "checkpoint": set(),
+    "data": {"augment"},
+    "teachers": set(),
+    "distiller": {"losses", "taps"},
+    "export": set(),
+    "benchmark": set(),
+    "report": {"charts", "wording"},
+    "charts": {"wording"},
+    "wording": set(),
+}
+
+
+def imported_modules(path):
+    """Full names of everything a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_module_has_its_arrows():
+    assert {path.stem for path in (ROOT / "kdtf").glob("*.py")} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", sorted(ALLOWED))
+def test_kdtf_imports(module):
+    names = imported_modules(ROOT / "kdtf" / f"{module}.py")
+    own = {name.split(".")[1] for name in names if name.startswith("kdtf.")}
+    assert own <= ALLOWED[module]
+    assert not {name for name in names if name.startswith(("recipes", "tfrecords_tools"))}
+
+
+def test_no_tool_is_named_like_a_standard_module():
+    import sys
+
+    tools = {path.stem for path in (ROOT / "tfrecords_tools").glob("*.py")}
+    tools |= {path.stem for path in (ROOT / "recipes").glob("*.py")}
+    assert not (tools - {"__init__"}) & sys.stdlib_module_names
+
+
+def test_nothing_large_is_tracked():
+    import subprocess
+
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.splitlines()]
+    assert not [path for path in files if path.exists() and path.stat().st_size > 1_000_000]

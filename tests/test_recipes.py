@@ -1,0 +1,199 @@
+"""The whole job, small: data, teacher, students, files, report; killed and continued."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import distill
+import keras
+import numpy as np
+import pytest
+import stages
+import sweep
+import train_teacher
+
+from kdtf import data
+from kdtf.checkpoint import EpochCheckpoint
+from tfrecords_tools import synthetic
+
+TEACHER = train_teacher.Config(
+    backbone="resnet14_v2", image_size=32, epochs=1, metadata=True, mixup=0.2, cutmix=1.0
+)
+
+
+class Killed(BaseException):
+    """Stands for a process that is gone: nothing handles it."""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    out = tmp_path_factory.mktemp("shards")
+    synthetic.synthesize(out, classes=8, photos=240, size=48, seed=0, workers=1)
+    return data.DatasetInfo.load(out)
+
+
+@pytest.fixture(scope="module")
+def teacher(shards, tmp_path_factory):
+    path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
+    train_teacher.train(shards, TEACHER, path, verbose=0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(shards, teacher):
+    return distill.Config(
+        data=str(shards.directory),
+        teacher=(str(teacher),),
+        student="metadata",
+        image_size=32,
+        epochs=2,
+        batch_size=16,
+        weights=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    """A run that was killed after the distilled student's first epoch, then continued."""
+    directory = tmp_path_factory.mktemp("run") / "w47"
+    save = EpochCheckpoint.on_epoch_end
+
+    def save_and_die(self, epoch, logs=None):
+        save(self, epoch, logs)
+        if self.path.stem == "distilled":
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpochCheckpoint, "on_epoch_end", save_and_die)
+        with pytest.raises(Killed):
+            distill.distill(directory, config)
+    assert not (directory / "models" / "distilled.keras").exists()
+    finished = (directory / "models" / "baseline.keras").stat().st_mtime_ns
+    distill.distill(directory, config)
+    assert (directory / "models" / "baseline.keras").stat().st_mtime_ns == finished
+    return directory
+
+
+def test_results_have_the_promised_form(run):
+    results = json.loads((run / "results.json").read_text())
+    assert list(results["models"]) == ["teacher", "baseline", "distilled"]
+    for name, row in results["models"].items():
+        for key in ("top1", "top5", "macro_f1", "ece", "head_top1"):
+            assert 0 <= row[key] <= 1, (name, key)
+        assert row["nll"] > 0 and row["parameters"] > 10_000
+        assert row["size_bytes"] == (run / "tflite" / f"{name}.tflite").stat().st_size
+        assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"]
+        assert row["parity"]["max_abs_error"] < 1e-3
+        assert row["parity"]["argmax_agreement"] == 1
+    assert [gate["passed"] for gate in results["gates"]].count(True) >= 2
+    assert results["verdict"]["verdict"] in ("helps", "hurts", "no difference shown")
+    assert {"loss", "hard_loss", "soft_loss", "val_accuracy"} <= set(
+        results["history"]["distilled"]
+    )
+    assert len(results["history"]["distilled"]["loss"]) == 2
+    assert results["environment"]["data_sha256"]
+
+
+def test_everything_that_others_rely_on_is_there(run):
+    for name in ("config.json", "results.json", "report.html", "report.md"):
+        assert (run / name).stat().st_size > 100
+    for name in ("baseline", "distilled"):
+        assert any((run / "tensorboard" / name).rglob("events.out.tfevents.*"))
+        assert (run / "models" / f"{name}.keras").exists()
+    assert not [path for path in run.rglob("*") if "partial" in path.name]
+
+
+def test_continued_equals_uninterrupted(run, config, tmp_path):
+    """A run of the same settings, never killed, gives the same distilled student, bit for bit."""
+    other = distill.Run(tmp_path / "other", config)
+    other.prepare_data()
+    other.prepare_teacher()
+    other.train_student("distilled")
+    weights = [
+        keras.models.load_model(folder / "models" / "distilled.keras", compile=False).get_weights()
+        for folder in (run, other.directory)
+    ]
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_both_students_start_alike_and_end_apart(run):
+    initial, baseline, distilled = (
+        keras.models.load_model(run / "models" / f"{name}.keras", compile=False)
+        for name in ("initial", "baseline", "distilled")
+    )
+    assert [w.shape for w in initial.weights] == [w.shape for w in baseline.weights]
+    kernel = [model.get_layer("conv_1").kernel.numpy() for model in (baseline, distilled)]
+    assert np.abs(kernel[0] - kernel[1]).max() > 1e-5
+
+
+def test_a_finished_run_is_not_run_again(run, config, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("trained, exported or measured again")
+
+    monkeypatch.setattr(stages.kdtf, "Distiller", never)
+    monkeypatch.setattr(stages.export, "to_tflite", never)
+    monkeypatch.setattr(stages.export, "predict", never)
+    monkeypatch.setattr(stages.benchmark, "benchmark", never)
+    distill.distill(run, config)
+
+
+def test_other_settings_in_the_same_directory_are_refused(run, config):
+    with pytest.raises(ValueError, match=r"holds a run with \{'alpha': 0.7\}, .* \{'alpha': 0.5\}"):
+        distill.distill(run, replace(config, alpha=0.5))
+
+
+def test_a_teacher_of_other_classes_is_refused(run, config, teacher, tmp_path):
+    path = tmp_path / "teacher.keras"
+    shutil.copy(teacher, path)
+    facts = json.loads(teacher.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(facts | {"classes": facts["classes"][::-1]}))
+    with pytest.raises(ValueError, match="was trained on other classes"):
+        distill.distill(tmp_path / "run", replace(config, teacher=(str(path),)))
+
+
+def test_command_line_defaults():
+    run_dir, config = distill.parse([])
+    assert (run_dir, config) == ("runs/embedded-0", distill.EMBEDDED)
+    run_dir, config = distill.parse(
+        ["--data", "a/shards", "--weights", "none", "--teacher", "x.keras", "y.keras"]
+    )
+    assert run_dir == "runs/shards-0"
+    assert config == distill.Config("a/shards", ("x.keras", "y.keras"), weights=None)
+
+
+def test_errors_reach_the_user_without_a_traceback(tmp_path):
+    with pytest.raises(SystemExit, match="error: .*dataset.json does not exist"):
+        distill.main(["--data", str(tmp_path), "--run-dir", str(tmp_path / "run")])
+
+
+def results_with(top1):
+    rows = {}
+    for name, value in top1.items():
+        figures = {figure: 0.5 for figure in sweep.FIGURES}
+        rows[name] = figures | {"top1": value, "tail_top1": None}
+    return {"models": rows}
+
+
+def test_sweep_takes_the_gain_seed_by_seed():
+    """Goldens: gains 1, 2 and 3 points; t(0.975, 2) = 4.302653, sd 1, half width 2.4841."""
+    runs = [
+        results_with({"teacher": 0.9, "baseline": b, "distilled": d})
+        for b, d in ((0.80, 0.81), (0.70, 0.72), (0.60, 0.63))
+    ]
+    summary = sweep.summarise(runs)
+    gain = summary["gain"]["top1"]
+    np.testing.assert_allclose(gain["mean"], 0.02)
+    np.testing.assert_allclose(gain["interval"], [0.02 - 0.024841, 0.02 + 0.024841], atol=1e-6)
+    assert summary["verdict"] == "no difference shown"
+    assert "tail_top1" not in summary["models"]["baseline"]
+    assert "| distilled - baseline | 2.00 ± 2.48 |" in sweep.table(summary)
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.05, "helps"), (-0.05, "hurts")])
+def test_sweep_verdict(shift, verdict):
+    runs = [
+        results_with({"baseline": b, "distilled": b + shift + e})
+        for b, e in ((0.8, 0.001), (0.7, 0.0), (0.6, -0.001))
+    ]
+    assert sweep.summarise(runs)["verdict"] == verdict
