@@ -6,6 +6,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kdtf import files
+
 
 class EpochCheckpoint(keras.callbacks.Callback):
     """Saves all state after every epoch, beside its place and renamed; `restore` loads it.
@@ -61,10 +63,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
         variables = _state(self.model)
         facts = {"epochs": epoch + 1, "variables": len(variables), "history": self.history}
         arrays = {f"v{number}": variable.numpy() for number, variable in enumerate(variables)}
-        partial = self.path.with_name(self.path.name + ".partial.npz")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(partial, facts=json.dumps(facts), **arrays)
-        partial.rename(self.path)
+        with files.replacing(self.path) as partial:
+            np.savez(partial, facts=json.dumps(facts), **arrays)
 
 
 def _state(model):

@@ -18,6 +18,8 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from kdtf import files
+
 _CUSTOM = "CUSTOM:"
 _VARIABLE_OPS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
 
@@ -78,7 +80,7 @@ def to_tflite(model, path):
         raise ValueError(
             f"{model.name} needs operators that a plain TFLite runtime lacks: "
             f"{', '.join(refused)}; replace the layers that use them")
-    _write(path, content)
+    files.write_bytes(path, content)
     return path
 
 
@@ -346,13 +348,3 @@ def _read(path):
     if content[4:8] != b"TFL3":
         raise ValueError(f"{path} is not a TFLite file ({len(content)} bytes)")
     return content
-
-
-def _write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -5,12 +5,11 @@ The page is one file that fetches nothing, for phones and desktops, light and da
 
 import json
 import math
-import os
 from pathlib import Path
 
 import jinja2
 
-from kdtf import charts, wording
+from kdtf import charts, files, wording
 
 _ORDER = ("teacher", "baseline", "distilled", "baseline_int8", "distilled_int8")
 
@@ -41,10 +40,10 @@ def write(run_dir):
         autoescape=lambda name: name.endswith(".html"), undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True)
     templates.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
-    _replace(run_dir / "report_curves.png", charts.render(
+    files.write_bytes(run_dir / "report_curves.png", charts.render(
         charts.draw_curves, "light", "png", results.get("history") or {}))
     for name in ("report.md", "report.html"):
-        _replace(run_dir / name, templates.get_template(name).render(view).encode())
+        files.write_bytes(run_dir / name, templates.get_template(name).render(view).encode())
     return run_dir / "report.html"
 
 
@@ -247,12 +246,3 @@ def _read(path):
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a JSON object")
     return content
-
-
-def _replace(path, content):
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -14,10 +14,10 @@ import train_teacher
 from tqdm import tqdm
 
 import kdtf
-from kdtf import benchmark, data, export, metrics, report, students, teachers
+from kdtf import benchmark, data, export, files, metrics, report, students, teachers
 from kdtf.checkpoint import EpochCheckpoint
 from tfrecords_tools import synthetic
-from tfrecords_tools.shards import file_sha256, write_text_atomically
+from tfrecords_tools.shards import file_sha256
 
 STUDENTS = ("baseline", "distilled")
 PARITY_PHOTOS = 64
@@ -154,7 +154,8 @@ class Run:
                 shuffle=False,
             )
         self._write_json(path.with_suffix(".json"), {"history": checkpoint.history})
-        _save_atomically(distiller, path)
+        with files.replacing(path) as partial:
+            distiller.save(partial)
         checkpoint.path.unlink()
 
     def export(self, name):
@@ -238,8 +239,8 @@ class Run:
                 weights=self.config.weights,
                 bn_momentum=students.batch_norm_momentum(self.steps * self.config.epochs),
             )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _save_atomically(student, path)
+            with files.replacing(path) as partial:
+                student.save(partial)
         return path
 
     def _model(self, name):
@@ -303,8 +304,7 @@ class Run:
         return json.loads((self.directory / name).read_text())
 
     def _write_json(self, path, value):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(path, json.dumps(value, indent=1) + "\n")
+        files.write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def _columns_of(model):
@@ -316,9 +316,3 @@ def image_size(model):
     """Side in pixels of the images that a model takes."""
     image = model.input["image"] if isinstance(model.input, dict) else model.input
     return image.shape[1]
-
-
-def _save_atomically(model, path):
-    partial = path.with_name(path.stem + ".partial.keras")
-    model.save(partial)
-    partial.rename(path)

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import distill
 
-from kdtf import metrics
-from tfrecords_tools.shards import write_text_atomically
+from kdtf import files, metrics
 
 FIGURES = ("top1", "top5", "macro_f1", "head_top1", "tail_top1", "ece", "nll")
 
@@ -112,8 +111,8 @@ def main(argv=None):
                 sys.exit(f"error: {error}")
         runs.append(json.loads(finished.read_text()))
     summary = summarise(runs)
-    write_text_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    write_text_atomically(folder / "summary.md", table(summary))
+    files.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    files.write_text(folder / "summary.md", table(summary))
     print(table(summary))
 
 

@@ -21,9 +21,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import tensorflow as tf
 
-from kdtf import data, students, teachers
+from kdtf import data, files, students, teachers
 from kdtf.checkpoint import EpochCheckpoint
-from tfrecords_tools.shards import write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -200,10 +199,9 @@ def train(info, config, out, *, verbose=1):
         "history": checkpoint.history,
         "seconds": round(time.monotonic() - started, 1),
     }
-    partial = out.with_name(out.stem + ".partial.keras")
-    model.save(partial)
-    partial.rename(out)
-    write_text_atomically(out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    with files.replacing(out) as partial:
+        model.save(partial)
+    files.write_text(out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
     checkpoint.path.unlink()
     return model, checkpoint.history
 

@@ -167,7 +167,7 @@ def test_truncated_photo_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"pear/1\.jpg cannot be read as a photo.*truncated"):
         build.build(tmp_path / "in", tmp_path / "out", split_shares=SHARES, workers=1)
     assert not (tmp_path / "out" / data.MANIFEST).exists()
-    assert not list((tmp_path / "out").glob("*.partial*"))
+    assert not list((tmp_path / "out").glob(".partial*"))
 
 
 def test_a_file_that_is_no_photo_is_named(tmp_path):
@@ -517,7 +517,7 @@ def test_interrupted_build_continues_to_the_same_bytes(tmp_path):
         data.DatasetInfo.load(broken)
     finished = [path.name for path in broken.glob("*.tfrecord")]
     assert finished == ["train-00000-of-00003.tfrecord"]
-    assert not list(broken.glob("*partial*"))
+    assert not list(broken.glob(".partial*"))
     write(broken, tmp_path)
     assert encoded_since(tmp_path) == order[4:]  # the finished shard is not made again
     assert contents(broken) == contents(tmp_path / "whole")
@@ -531,8 +531,8 @@ def test_a_killed_process_leaves_nothing_that_counts(tmp_path):
     name = whole.splits["train"].shards[0].file
     raw = (tmp_path / "whole" / name).read_bytes()
     (broken / name).write_bytes(raw[:100])
-    (broken / f"{name}.partial-4242").write_bytes(raw[:50])
-    (broken / f".{name}.json.partial-4242").write_text("{")
+    (broken / f".partial-4242-{name}").write_bytes(raw[:50])
+    (broken / f".partial-4242-.{name}.json").write_text("{")
     (broken / "train-00000-of-00099.tfrecord").write_bytes(raw)  # of another plan
     (broken / ".train-00000-of-00099.tfrecord.json").write_text("{}")
     (broken / "notes.txt").write_text("not ours")

@@ -180,6 +180,14 @@ def test_the_view_depends_on_seed_epoch_and_photo_only(info):
     assert views(batch_size=5) == views(batch_size=6, shuffle_examples=4)
 
 
+def test_every_photo_and_every_epoch_has_its_own_view(info):
+    """Photos of one colour differ by their drawn brightness only."""
+    bright = augment.Augmentation(brightness=0.9, contrast=0, saturation=0)
+    batches = plain(info, epochs=3, batch_size=5, augmentation=bright)
+    views = Counter(image.numpy().tobytes() for x, _, _ in batches for image in x["image"])
+    assert len(views) >= 85  # of 90; a few drawn factors may round to the same pixels
+
+
 def test_a_split_smaller_than_a_batch_is_one_batch(info):
     batches = data.training_batches(info, "val", 64, 16, seed=0, epochs=1)
     assert [y.shape[0] for _, y, _ in batches] == [9]

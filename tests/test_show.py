@@ -173,4 +173,4 @@ def test_command_line(info, tmp_path, capsys):
     with pytest.raises(SystemExit, match="does not exist"):
         show.main([str(tmp_path), "--out", str(out)])
     with pytest.raises(SystemExit, match="cannot be written"):
-        show.main([str(info.directory), "--out", str(tmp_path / "absent" / "sheet.png")])
+        show.main([str(info.directory), "--out", str(tmp_path / "sheet.unknown")])

@@ -109,7 +109,7 @@ def test_missing_shard(directory):
 
 
 @pytest.mark.parametrize(
-    "name", ["val-00000-of-00001.tfrecord", f"{TRAIN}.partial-77", f".{TRAIN}.json"]
+    "name", ["val-00000-of-00001.tfrecord", f".partial-77-{TRAIN}", f".{TRAIN}.json"]
 )
 def test_stray_files(directory, name):
     (directory / name).write_bytes(b"")

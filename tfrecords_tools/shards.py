@@ -24,10 +24,10 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from kdtf import data
+from kdtf import data, files
 
 SPLITS_ORDER = ("train", "val", "test")
-LEFT_OVER = re.compile(r"\.?.+-\d{5}-of-\d{5}\.tfrecord(\.json)?(\.partial-\d+)?")
+LEFT_OVER = re.compile(r"(\.partial-\d+-)?\.?.+-\d{5}-of-\d{5}\.tfrecord(\.json)?")
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,8 @@ def write_shard(path, photos, encode, classes):
     """
     path = Path(path)
     position = {name: index for index, name in enumerate(classes)}
-    partial = path.with_name(path.name + f".partial-{os.getpid()}")
     content_hashes, difference_hashes = [], []
-    try:
+    with files.replacing(path) as partial:
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for photo in photos:
                 encoded = encode(photo)
@@ -98,9 +97,6 @@ def write_shard(path, photos, encode, classes):
                 writer.write(data.serialize(example))
         digest = file_sha256(partial)
         size = partial.stat().st_size
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return Written(
         path.name, len(photos), size, digest, tuple(content_hashes), tuple(difference_hashes)
     )
@@ -159,7 +155,7 @@ def write_dataset(out, photos, encode, *, classes, examples_per_shard=512, worke
     for path in out.iterdir():  # what a killed call with another plan has left
         if LEFT_OVER.fullmatch(path.name) and path.name not in plan:
             path.unlink()
-    write_text_atomically(out / data.MANIFEST, info.to_json())
+    files.write_text(out / data.MANIFEST, info.to_json())
     fingerprints = [
         (photo.split, photo.id, content, difference)
         for name, chunk in plan.items()
@@ -221,14 +217,6 @@ def file_sha256(path):
     """Hex sha256 of a file, read in pieces."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_text_atomically(path, text):
-    """Writes text beside its place and renames it."""
-    path = Path(path)
-    partial = path.with_name(path.name + f".partial-{os.getpid()}")
-    partial.write_text(text)
-    partial.rename(path)
 
 
 def _check_photos(photos, classes):
@@ -305,7 +293,7 @@ def _write_all(out, plan, encode: Callable, classes, signature, workers):
         for name, facts in _results(out, plan, encode, classes, missing, workers):
             written[name] = facts
             text = json.dumps({"signature": signature[name], "written": facts})
-            write_text_atomically(_facts_path(out, name), text)
+            files.write_text(_facts_path(out, name), text)
             bar.update(len(plan[name]))
     return written
 

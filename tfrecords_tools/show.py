@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from kdtf import data
+from kdtf import data, files
 
 DASH = "-"  # the font that comes with Pillow has no longer one
 TILE, MARGIN, LINE = 160, 6, 13  # pixels
@@ -180,10 +180,9 @@ def main(argv=None):
         sys.exit(f"error: {error}")
     print(table(info))
     out = Path(args.out)
-    partial = out.with_name(f"{out.stem}.partial{out.suffix}")
     try:
-        sheet.save(partial)
-        partial.rename(out)
+        with files.replacing(out) as partial:
+            sheet.save(partial)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {out} cannot be written: {error}")
     print(f"\n{out}: photos of the {split} split")
