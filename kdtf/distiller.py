@@ -1,15 +1,12 @@
 """The Distiller: trains a student on labels and a teacher's soft targets through Keras's `fit`."""
 
-import inspect
 import math
 import numbers
 
 import keras
 import tensorflow as tf
 
-from kdtf import losses, taps
-
-_LOSS_ADVICE = "for example keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
+from kdtf import losses, refusals, taps
 
 
 class Distiller(keras.Model):
@@ -75,11 +72,11 @@ class Distiller(keras.Model):
         temperature=4.0,
         log_agreement=False,
     ):
-        _check_student(student)
-        _check_teacher(teacher, student)
-        _check_scalar("alpha", alpha, lambda value: 0 <= value <= 1, "from 0 to 1")
-        _check_scalar("temperature", temperature, lambda value: 0 < value < math.inf, "> 0")
-        hints = _check_hints(feature_losses, teacher)
+        refusals.check_student(student)
+        refusals.check_teacher(teacher, student)
+        refusals.check_scalar("alpha", alpha, lambda value: 0 <= value <= 1, "from 0 to 1")
+        refusals.check_scalar("temperature", temperature, lambda value: 0 < value < math.inf, "> 0")
+        hints = refusals.check_hints(feature_losses, teacher)
         # The student's policy decides on loss scaling. Inputs are left alone: each model casts
         # its own.
         super().__init__(dtype=student.dtype_policy, autocast=False)
@@ -115,10 +112,10 @@ class Distiller(keras.Model):
         if loss is None and not _is_number(self._alpha, 1):
             raise ValueError(
                 f"loss is None, but with alpha={self._alpha!r} the labels have a weight: pass a "
-                f"loss on logits, {_LOSS_ADVICE}, or alpha=1 to train on the teacher alone"
+                f"loss on logits, {refusals.LOSS_ADVICE}, or alpha=1 to train on the teacher alone"
             )
         for part in keras.tree.flatten(loss) if loss is not None else ():
-            self._reduction = _checked_reduction(part)
+            self._reduction = refusals.checked_reduction(part)
         super().compile(optimizer, loss, *args, **kwargs)
 
     def train_step(self, data):
@@ -219,7 +216,7 @@ class Distiller(keras.Model):
         return keras.tree.map_structure(tf.stop_gradient, outputs)
 
     def _soft_loss(self, teacher_logits, logits, temperature, sample_weight):
-        _check_classes(teacher_logits.shape[-1], logits.shape[-1])
+        refusals.check_classes(teacher_logits.shape[-1], logits.shape[-1])
         values = self._distillation_loss(teacher_logits, logits, temperature)
         return self._reduce("distillation_loss", values, sample_weight)
 
@@ -342,102 +339,3 @@ def _built_adapters(student, hints):
         if not hint.adapter.built:
             hint.adapter.build(features[hint.student_layer].shape)
     return list({id(hint.adapter): hint.adapter for hint in adapted}.values())
-
-
-def _check_student(student):
-    if not isinstance(student, keras.Model):
-        raise TypeError(f"student must be a keras.Model (Keras 3), got {type(student)}")
-    if not student.built:
-        raise ValueError(
-            f"student {student.name!r} is not built: call it once on a batch, or give it an Input"
-        )
-    shape = _output_shape("student", student)
-    if shape is not None and len(shape) != 2:
-        raise ValueError(f"student must return logits [batch, classes], got shape {shape}")
-    taps.refuse_probabilities(student, "student")
-
-
-def _check_teacher(teacher, student):
-    if teacher is None:
-        return
-    if not callable(teacher):
-        raise TypeError(f"teacher must be callable on a batch and return logits, got {teacher!r}")
-    if hasattr(teacher, "layers") and not getattr(teacher, "built", True):
-        raise ValueError(
-            f"teacher {teacher.name!r} is not built, so its weights cannot be trained ones: load "
-            "them, or call it once on a batch"
-        )
-    taps.refuse_probabilities(teacher, "teacher")
-    shapes = _output_shape("teacher", teacher), _output_shape("student", student)
-    if None not in shapes:
-        _check_classes(*(shape[-1] for shape in shapes))
-
-
-def _output_shape(role, model):
-    """Shape of the only output of a Keras model that declares it, or None."""
-    outputs = getattr(model, "outputs", None)
-    if not isinstance(outputs, (list, tuple)) or not outputs:
-        return None
-    if len(outputs) != 1:
-        raise ValueError(
-            f"{role} {model.name!r} has {len(outputs)} outputs, expected one, the logits: wrap the "
-            "logits in a model of their own, keras.Model(model.inputs, logits)"
-        )
-    return tuple(outputs[0].shape)
-
-
-def _check_classes(teacher_classes, student_classes):
-    if None not in (teacher_classes, student_classes) and teacher_classes != student_classes:
-        raise ValueError(
-            f"teacher has {teacher_classes} classes, student has {student_classes}: rebuild the "
-            "student to match, in the teacher's class order"
-        )
-
-
-def _check_scalar(name, value, is_valid, range_text):
-    if callable(value):
-        return
-    if not isinstance(value, numbers.Real) or not is_valid(value):
-        raise ValueError(
-            f"{name} must be a number {range_text}, or a callable of the step; got {value!r}"
-        )
-
-
-def _check_hints(hints, teacher):
-    hints = tuple(hints) if isinstance(hints, (list, tuple)) else (hints,)
-    for hint in hints:
-        if not isinstance(hint, taps.Hint):
-            raise TypeError(f"feature_losses must hold kdtf.taps.Hint, got {hint!r}")
-    if hints and teacher is None:
-        raise ValueError("feature_losses need a teacher: cached logits have no features")
-    return hints
-
-
-def _checked_reduction(loss):
-    """How a compiled loss is reduced; refuses one that is not, or that expects probabilities."""
-    if loss in ("crossentropy", "ce"):
-        expects_probabilities = True
-    else:
-        loss = keras.losses.get(loss)
-        expects_probabilities = _from_logits(loss) is False
-    if expects_probabilities:
-        raise ValueError(
-            f"loss {loss!r} expects probabilities, but the student gives logits: pass "
-            f"{_LOSS_ADVICE}"
-        )
-    reduction = getattr(loss, "reduction", "sum_over_batch_size")
-    if reduction in (None, "none"):
-        raise ValueError(
-            f"loss {loss!r} has reduction={reduction!r}: the Distiller adds up scalars, use "
-            "'sum_over_batch_size'"
-        )
-    return reduction
-
-
-def _from_logits(loss):
-    if isinstance(loss, keras.losses.KLDivergence) or loss is keras.losses.kl_divergence:
-        return False
-    if isinstance(loss, keras.losses.Loss):
-        return loss.get_config().get("from_logits")
-    parameter = inspect.signature(loss).parameters.get("from_logits")
-    return parameter.default if parameter is not None else None
