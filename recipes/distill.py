@@ -14,7 +14,6 @@ minutes a student plus the teacher's forward passes (docs/grocery.md has the mea
 
 import argparse
 import os
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import stages
 import tensorflow as tf
+import train_teacher
 from stages import EMBEDDED, EMBEDDED_DATA, EMBEDDED_TEACHER, REAL_TEACHER, STUDENTS, Config, Run
 
 # Measured on two cores, for the times announced; seconds for one photo's training step.
@@ -157,10 +157,8 @@ def parse(argv=None):
 
 def main(argv=None):
     run_dir, config = parse(argv)
-    try:
+    with train_teacher.explained():
         results, page = distill(run_dir, config)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
     print(summary(results, page))
 
 

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import distill
+import train_teacher
 
 from kdtf import files, metrics
 
@@ -105,10 +106,8 @@ def main(argv=None):
         finished = run_dir / "results.json"
         if not finished.exists():
             print(f"\n=== seed {seed}: {run_dir} ===", flush=True)
-            try:
+            with train_teacher.explained():
                 distill.distill(run_dir, config)
-            except (ValueError, FileNotFoundError) as error:
-                sys.exit(f"error: {error}")
         runs.append(json.loads(finished.read_text()))
     summary = summarise(runs)
     files.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")

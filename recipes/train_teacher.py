@@ -10,8 +10,10 @@ continues when the same command is given again.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -206,6 +208,21 @@ def train(info, config, out, *, verbose=1):
     return model, checkpoint.history
 
 
+@contextlib.contextmanager
+def explained():
+    """Ends the program with a message, not a traceback, where the user can mend what is wrong."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except Exception as error:
+        if "URL fetch failure" not in str(error):
+            raise
+        sys.exit(
+            f"error: {error}\nWhere nothing can be fetched, give a file of weights: --weights FILE"
+        )
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -238,8 +255,9 @@ def main(argv=None):
         flag = "--" + name.replace("_", "-")
         add(flag, type=kind, default=getattr(default, name), help=f"{text} (default %(default)s)")
     args = vars(parser.parse_args(argv))
-    info, out = data.DatasetInfo.load(args.pop("data")), args.pop("out")
-    model, history = train(info, Config(**args), out)
+    folder, out = args.pop("data"), args.pop("out")
+    with explained():
+        model, history = train(data.DatasetInfo.load(folder), Config(**args), out)
     accuracy = history["val_accuracy"][-1]
     print(f"{out}: {model.count_params():,} parameters, val accuracy {accuracy:.4f}")
 

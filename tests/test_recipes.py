@@ -167,6 +167,21 @@ def test_errors_reach_the_user_without_a_traceback(tmp_path):
         distill.main(["--data", str(tmp_path), "--run-dir", str(tmp_path / "run")])
 
 
+def test_weights_that_cannot_be_fetched_say_what_to_do(shards, monkeypatch, tmp_path):
+    def unreachable(*args, **kwargs):
+        raise Exception("URL fetch failure on https://example.org: no network")
+
+    monkeypatch.setattr(keras.applications, "MobileNetV3Small", unreachable)
+    arguments = ["--data", str(shards.directory), "--weights", "imagenet", "--epochs", "1"]
+    teacher = tmp_path / "t.keras"
+    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(8)]).save(
+        teacher
+    )
+    arguments += ["--teacher", str(teacher), "--run-dir", str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match="(?s)URL fetch failure.*--weights FILE"):
+        distill.main(arguments)
+
+
 def results_with(top1):
     rows = {}
     for name, value in top1.items():
