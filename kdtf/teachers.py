@@ -154,8 +154,7 @@ def ensemble(members):
                 inputs[key] = keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
             feed[key] = inputs[key]
         if shape[1] != size:
-            # Not the Resizing layer: its `training=True` default spreads to every later layer.
-            feed["image"] = keras.ops.image.resize(feed["image"], shape[1:3], antialias=True)
+            feed["image"] = _resized(feed["image"], shape[1:3], f"resize_{number}")
         member.name = f"member_{number}"
         logits.append(member(feed if isinstance(member.input, dict) else feed["image"]))
     mean = keras.layers.Average(dtype="float32", name="logits")(logits)
@@ -181,6 +180,26 @@ def set_batch_norm_momentum(model, momentum):
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
+
+
+def _resized(images, size, name):
+    """Bilinear, antialiased resizing as two fixed matrix products.
+
+    TFLite lacks the antialiasing operator, and Keras's Resizing layer has a `training=True` default
+    that spreads to every later layer.
+    """
+    for axis, equation in ((1, "bhwc,hy->bywc"), (2, "bhwc,wx->bhxc")):
+        old, new = images.shape[axis], size[axis - 1]
+        unit = np.eye(old, dtype="float32")[..., np.newaxis]
+        matrix = keras.ops.image.resize(unit, (new, old), antialias=True)[..., 0]
+        shape = [*images.shape[1:]]
+        shape[axis - 1] = new
+        layer = keras.layers.EinsumDense(
+            equation, tuple(shape), trainable=False, dtype="float32", name=f"{name}_{axis}"
+        )
+        images = layer(images)
+        layer.set_weights([np.transpose(matrix)])
+    return images
 
 
 def _named_inputs(model):

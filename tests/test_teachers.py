@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import train_teacher
 
-from kdtf import teachers
+from kdtf import export, teachers
 
 
 def small_backbone(channels=4, size=32, seed=0):
@@ -61,6 +61,13 @@ def test_ensemble_is_the_mean_of_its_members_at_their_own_sizes(tmp_path):
     np.testing.assert_allclose(model(x), want, atol=1e-5)
     model.save(tmp_path / "e.keras")
     np.testing.assert_allclose(teachers.load([tmp_path / "e.keras"])(x), want, atol=1e-5)
+
+
+def test_an_ensemble_of_two_sizes_can_be_exported(tmp_path):
+    members = [teachers.classifier(small_backbone(size=n, seed=n), 5) for n in (32, 48)]
+    model = teachers.ensemble(members)
+    export.to_tflite(model, tmp_path / "e.tflite")
+    assert export.parity(model, tmp_path / "e.tflite", images(48))["max_abs_error"] < 1e-4
 
 
 def test_loading_several_files_makes_an_ensemble(tmp_path):
