@@ -207,7 +207,8 @@ def training_batches(
     photos, so memory does not grow with their number. An epoch has `examples // batch_size`
     batches (`steps_per_epoch`): the few photos left over differ from epoch to epoch.
     The view of a photo depends on (seed, epoch, id) only: a run continued at `first_epoch` sees
-    what an uninterrupted one would have seen.
+    what an uninterrupted one would have seen. The data set is one stream over all epochs: give
+    `fit` their length as `steps_per_epoch`.
 
     Args:
       info: a `DatasetInfo`.

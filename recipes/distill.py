@@ -8,8 +8,8 @@ A baseline student learns from labels, a distilled one from labels and the teach
 TFLite, and the exported files are what is evaluated and benchmarked. Everything lands in the run
 directory; a killed run continues when the same command is given again.
 
-Cost: with no arguments about five minutes on two cores. On 2,640 photos at 224 px about seven
-minutes a student plus the teacher's forward passes (docs/grocery.md has the measured runs).
+Cost: with no arguments about six minutes on two cores. On 2,640 photos at 224 px four to six
+minutes a student plus the teacher's forward passes. What it gave: docs/grocery.md.
 """
 
 import argparse

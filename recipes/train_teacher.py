@@ -7,6 +7,9 @@ Fine-tuning with label smoothing (Szegedy et al., 2015, arXiv:1512.00567), MixUp
 (arXiv:1710.09412) and CutMix (arXiv:1905.04899) by keras-cv on half of the batches, AdamW under
 a cosine schedule with one epoch of warm-up, and a moving average of the weights. A killed run
 continues when the same command is given again.
+
+Cost: on two cores, 2,640 photos and 9 epochs of EdgeTPU-0.75 at 288 px took 18 minutes. What it
+gave: docs/grocery.md.
 """
 
 import argparse
