@@ -260,7 +260,7 @@ def training_batches(
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_records)
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
-    return _with_few_threads(dataset).prefetch(2)
+    return dataset.prefetch(2)
 
 
 def evaluation_batches(info, split, batch_size, image_size, *, columns=(), crop_fraction=0.875):
@@ -281,7 +281,7 @@ def evaluation_batches(info, split, batch_size, image_size, *, columns=(), crop_
     dataset = tf.data.TFRecordDataset(info.paths(split))
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     cardinality = tf.data.experimental.assert_cardinality(info.split(split).examples)
-    return _with_few_threads(dataset.apply(cardinality).batch(batch_size)).prefetch(2)
+    return dataset.apply(cardinality).batch(batch_size).prefetch(2)
 
 
 def select_inputs(model):
@@ -366,12 +366,6 @@ def _vocabulary_table(vocabulary):
     values = tf.range(1, len(vocabulary) + 1)
     initializer = tf.lookup.KeyValueTensorInitializer(keys, values)
     return tf.lookup.StaticHashTable(initializer, default_value=0)
-
-
-def _with_few_threads(dataset):
-    options = tf.data.Options()
-    options.deterministic = True
-    return dataset.with_options(options)
 
 
 def _bytes(value):

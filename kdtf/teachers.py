@@ -142,13 +142,13 @@ def ensemble(members):
     widths = [member.output_shape[-1] for member in members]
     if len(set(widths)) > 1:
         raise ValueError(f"the members have {widths} classes: they must have the same ones")
-    shapes = [_named_inputs(member)["image"].shape for member in members]
+    shapes = [named_inputs(member)["image"].shape for member in members]
     size = max(shape[1] for shape in shapes)
     inputs = {"image": keras.Input((size, size, 3), name="image")}
     logits = []
     for number, (member, shape) in enumerate(zip(members, shapes, strict=True)):
         feed = {}
-        for key, tensor in _named_inputs(member).items():
+        for key, tensor in named_inputs(member).items():
             if key != "image" and key not in inputs:
                 name = key.replace("/", "_")
                 inputs[key] = keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
@@ -202,7 +202,8 @@ def _resized(images, size, name):
     return images
 
 
-def _named_inputs(model):
+def named_inputs(model):
+    """{"image": ..., "meta/<column>": ...}: a model's symbolic inputs, a single one by name too."""
     inputs = model.input
     return inputs if isinstance(inputs, dict) else {"image": inputs}
 

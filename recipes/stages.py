@@ -1,5 +1,6 @@
 """The stages of the main job: what each reads, writes and leaves out when it stands complete."""
 
+import functools
 import json
 import os
 import platform
@@ -186,7 +187,7 @@ class Run:
                 progress=bar.update,
             )
         counts = self.info.split("train").class_counts
-        measured = metrics.evaluate(logits, data.labels(self.info, "test"), counts)
+        measured = metrics.evaluate(logits, self._test_labels, counts)
         predictions = np.argmax(logits, axis=-1).tolist()
         self._write_json(path, {"metrics": measured, "predictions": predictions})
 
@@ -213,7 +214,7 @@ class Run:
             facts = self.directory / "models" / f"{name}.json"
             if facts.exists():
                 history[name] = json.loads(facts.read_text())["history"]
-        labels = data.labels(self.info, "test")
+        labels = self._test_labels
         verdict = metrics.paired_difference(
             predictions["baseline"] == labels, predictions["distilled"] == labels
         )
@@ -227,6 +228,10 @@ class Run:
         }
         self._write_json(self.directory / "results.json", results)
         self.results, self.page = results, report.write(self.directory)
+
+    @functools.cached_property
+    def _test_labels(self):
+        return data.labels(self.info, "test")
 
     def _initial_student(self):
         path = self.directory / "models" / "initial.keras"
@@ -308,11 +313,10 @@ class Run:
 
 
 def _columns_of(model):
-    inputs = model.input if isinstance(model.input, dict) else {}
-    return tuple(key.removeprefix("meta/") for key in inputs if key.startswith("meta/"))
+    inputs = teachers.named_inputs(model)
+    return tuple(key.removeprefix("meta/") for key in inputs if key != "image")
 
 
 def image_size(model):
     """Side in pixels of the images that a model takes."""
-    image = model.input["image"] if isinstance(model.input, dict) else model.input
-    return image.shape[1]
+    return teachers.named_inputs(model)["image"].shape[1]
