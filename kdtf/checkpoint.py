@@ -22,6 +22,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
       model.fit(data_from(first_epoch), initial_epoch=first_epoch, callbacks=[checkpoint])
       checkpoint.history  # {name: one value per epoch}, earlier runs' epochs included
 
+    It serves models of Keras 3 and of tf_keras (`kdtf.quantize`).
+
     Args:
       path: file to keep the state in (`.npz`).
     """
@@ -67,7 +69,16 @@ class EpochCheckpoint(keras.callbacks.Callback):
             np.savez(partial, facts=json.dumps(facts), **arrays)
 
 
+    # tf_keras asks its callbacks for these, and callbacks of Keras 3 have no answer: with them the
+    # class serves `fit` of both.
+
+    def _implements_train_batch_hooks(self):
+        return False
+
+    _implements_test_batch_hooks = _implements_predict_batch_hooks = _implements_train_batch_hooks
+
+
 def _state(model):
-    metrics = {id(variable) for variable in model.metrics_variables}
+    metrics = {id(variable) for metric in model.metrics for variable in metric.variables}
     mine = [variable for variable in model.variables if id(variable) not in metrics]
     return mine + list(model.optimizer.variables)

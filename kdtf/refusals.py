@@ -84,13 +84,13 @@ def check_hints(hints, teacher):
     return hints
 
 
-def checked_reduction(loss):
+def checked_reduction(loss, keras=keras):
     """How a compiled loss is reduced; refuses one that is not, or that expects probabilities."""
     if loss in ("crossentropy", "ce"):
         expects_probabilities = True
     else:
         loss = keras.losses.get(loss)
-        expects_probabilities = _from_logits(loss) is False
+        expects_probabilities = _from_logits(loss, keras) is False
     if expects_probabilities:
         raise ValueError(
             f"loss {loss!r} expects probabilities, but the student gives logits: pass "
@@ -105,7 +105,7 @@ def checked_reduction(loss):
     return reduction
 
 
-def _from_logits(loss):
+def _from_logits(loss, keras):
     if isinstance(loss, keras.losses.KLDivergence) or loss is keras.losses.kl_divergence:
         return False
     if isinstance(loss, keras.losses.Loss):
