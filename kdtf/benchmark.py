@@ -1,20 +1,24 @@
-"""Latency of a .tflite file on this machine, measured with LiteRT's own benchmark tool.
+"""Latency of a .tflite file, on this machine or on an Android phone, by an established tool.
 
-The tool is `litert-benchmark` of ai-edge-litert, run with this interpreter. It rounds to 0.01 ms.
+By default that is `litert-benchmark` of ai-edge-litert, run with this interpreter; it rounds to
+0.01 ms. Given its path, TensorFlow Lite's native `benchmark_model` measures instead, here or over
+adb. For Android, command lines and parser are tested on recorded output and a stand-in for adb, not
+on a phone.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
-import signal
+import re
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from kdtf import benchmark_native, probe
 
 _TOOL_MODULE = "ai_edge_litert.tools.benchmark_litert_model"
 
@@ -29,39 +33,6 @@ sys.argv[0] = "litert-benchmark"
 sys.exit(main())
 """
 
-# Run apart from the caller: some files end the process that opens them, inside the runtime.
-_PROBE = """
-import json, sys
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
-interpreter.allocate_tensors()
-rng = np.random.default_rng(0)
-results = []
-for top in (0, 128, 255):
-    for wanted in interpreter.get_input_details():
-        if np.issubdtype(wanted["dtype"], np.floating):
-            values = rng.uniform(0, top, wanted["shape"])
-        elif np.prod(wanted["shape"]) > 1:
-            limit = np.iinfo(wanted["dtype"])
-            values = rng.uniform(0, top, wanted["shape"]).round() + max(limit.min, -128)
-        else:
-            values = np.zeros(wanted["shape"])
-        interpreter.set_tensor(wanted["index"], values.astype(wanted["dtype"]))
-    interpreter.invoke()
-    results.append(np.concatenate([
-        np.ravel(interpreter.get_tensor(out["index"])).astype("float64")
-        for out in interpreter.get_output_details()]))
-# Fused activations clamp an infinity to the largest float.
-print(json.dumps({
-    "finite": bool((np.abs(results) < np.finfo("float32").max).all()),
-    "constant": all((result == results[0]).all() for result in results),
-    "delegate_partitions": sum(
-        node["op_name"] == "DELEGATE" for node in interpreter._get_ops_details()),
-}))
-"""
-
-
 @dataclasses.dataclass(frozen=True)
 class BenchmarkResult:
     """Latency of one file and the circumstances under which it was measured.
@@ -75,9 +46,14 @@ class BenchmarkResult:
       delegate: "XNNPACK", or None where the runtime used none.
       delegate_partitions: into how many pieces the graph was cut for it; 1 is best.
       fully_delegated: whether no node was left outside.
-      device: the processor's name.
+      device: the processor's name, or the phone's maker, model and chip.
       load_average: of the machine in the minute before, None where the system has no such number.
-      tool, version: what measured.
+      tool, version: what measured; of a native tool the start of its SHA-256.
+      init_ms: median over the repeats of opening the file and preparing the graph, None where the
+        tool does not tell.
+      memory_bytes: median over the repeats of the most that the tool's process held, sampled every
+        50 ms; where the tool has no such number, what it grew by; None where it does not tell.
+      taskset: mask of the processors the phone was held to, None for all.
     """
 
     p50_ms: float
@@ -98,14 +74,18 @@ class BenchmarkResult:
     load_average: float | None
     tool: str
     version: str
+    init_ms: float | None = None
+    memory_bytes: int | None = None
+    taskset: str | None = None
 
 
-def benchmark(path, threads=1, runs=200, warmup=20, repeats=3, timeout_s=600):
+def benchmark(path, threads=1, runs=200, warmup=20, repeats=3, timeout_s=600, *,
+              binary=None, adb=None, taskset=None):
     """Measures a .tflite file for one photo at a time.
 
-    First the file is opened in a child process and run on three different inputs: a file that
-    kills the runtime, returns values that are not finite, or always returns the same is refused
-    instead of timed.
+    First the file is opened here, in a child process, and run on three different inputs: a file
+    that kills the runtime, returns values that are not finite, or always returns the same is
+    refused instead of timed.
 
     Args:
       path: .tflite file.
@@ -114,48 +94,80 @@ def benchmark(path, threads=1, runs=200, warmup=20, repeats=3, timeout_s=600):
       warmup: untimed runs before them.
       repeats: fresh processes, one after another.
       timeout_s: limit for each process, seconds.
+      binary: path of a native benchmark_model to measure with, or None for litert-benchmark.
+      adb: serial of the Android phone to push the file and the binary to and measure on, "" or
+        True for the only one connected, or None to measure on this machine.
+      taskset: hexadecimal mask of the phone's processors to run on, such as "f0", or None.
 
     Returns:
       BenchmarkResult.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: a count is below 1, or the file is refused.
-      RuntimeError: the tool is missing, failed, or took longer than timeout_s.
+      FileNotFoundError: no such file or binary.
+      ValueError: a count is below 1, options do not go together, the file is refused, or the phone
+        is not connected or not ready.
+      RuntimeError: the tool or adb is missing, failed, or took longer than timeout_s; the native
+        tool is too old or does not know a flag.
     """
-    path = Path(path)
+    return benchmark_threads(path, (threads,), runs, warmup, repeats, timeout_s,
+                             binary=binary, adb=adb, taskset=taskset)[threads]
+
+
+def benchmark_threads(path, thread_counts=(1, 2, 4), runs=200, warmup=20, repeats=3,
+                      timeout_s=600, *, binary=None, adb=None, taskset=None):
+    """Measures a .tflite file with several numbers of threads, pushed to a phone only once.
+
+    Args:
+      path: .tflite file.
+      thread_counts: numbers of threads, measured in this order.
+      runs, warmup, repeats, timeout_s, binary, adb, taskset: as in `benchmark`.
+
+    Returns:
+      dict: {threads: BenchmarkResult}.
+
+    Raises:
+      as `benchmark`.
+    """
+    path, thread_counts = Path(path), tuple(thread_counts)
     if not path.is_file():
         raise FileNotFoundError(f"no TFLite file at {path}")
-    for name, value in (
-            ("threads", threads), ("runs", runs), ("warmup", warmup), ("repeats", repeats)):
+    if not thread_counts:
+        raise ValueError("thread_counts is empty, expected numbers such as (1, 2, 4)")
+    for name, value in (*(("threads", threads) for threads in thread_counts),
+                        ("runs", runs), ("warmup", warmup), ("repeats", repeats)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value!r}")
-    version = _tool_version()
-    partitions = _probe(path, timeout_s)
-    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    measured = [_run_tool(path, threads, runs, warmup, timeout_s) for _ in range(repeats)]
-    latencies = [result["latency"] for result in measured]
-    medians = [latency["median_ms"] for latency in latencies]
-    return BenchmarkResult(
-        p50_ms=statistics.median(medians),
-        p95_ms=statistics.median(latency["p95_ms"] for latency in latencies),
-        mean_ms=statistics.median(latency["avg_ms"] for latency in latencies),
-        min_ms=min(latency["min_ms"] for latency in latencies),
-        max_ms=max(latency["max_ms"] for latency in latencies),
-        p50_low_ms=min(medians),
-        p50_high_ms=max(medians),
-        threads=threads,
-        runs=runs,
-        warmup=warmup,
-        repeats=repeats,
-        delegate="XNNPACK" if partitions else None,
-        delegate_partitions=partitions,
-        fully_delegated=bool(measured[0]["fully_accelerated"]),
-        device=device_name(),
-        load_average=None if load_average is None else round(load_average, 2),
-        tool="litert-benchmark",
-        version=version,
-    )
+    _check_options(binary, adb, taskset)
+    tool = "litert-benchmark" if binary is None else "benchmark_model"
+    version = _tool_version() if binary is None else benchmark_native.version(binary)
+    serial = None if adb is None else benchmark_native.chosen_device(adb, timeout_s)
+    seen = probe.probe(path, timeout_s)
+
+    with contextlib.ExitStack() as stack:
+        if binary is None:
+            machine = _LiteRt(path, seen)
+        elif adb is None:
+            machine = benchmark_native.Desktop(binary, path, seen["inputs"], device_name())
+        else:
+            machine = stack.enter_context(benchmark_native.on_phone(
+                serial, binary, path, seen["inputs"], taskset, timeout_s))
+        results = {}
+        for threads in thread_counts:
+            load_average = machine.load_average()
+            measured = [machine.run(threads, runs, warmup, timeout_s) for _ in range(repeats)]
+            results[threads] = BenchmarkResult(
+                **_summary(measured),
+                threads=threads,
+                runs=runs,
+                warmup=warmup,
+                repeats=repeats,
+                device=machine.device,
+                load_average=None if load_average is None else round(load_average, 2),
+                tool=tool,
+                version=version,
+                taskset=taskset,
+            )
+        return results
 
 
 def device_name():
@@ -170,6 +182,75 @@ def device_name():
     return platform.processor() or platform.machine()
 
 
+class _LiteRt:
+    """litert-benchmark on this machine, in the shape of the machines of benchmark_native."""
+
+    load_average = staticmethod(benchmark_native.load_average)
+
+    def __init__(self, path, seen):
+        self._path, self._partitions, self.device = path, seen["delegate_partitions"], device_name()
+
+    def run(self, threads, runs, warmup, timeout_s):
+        told = _run_tool(self._path, threads, runs, warmup, timeout_s)
+        latency = told["latency"]
+        return benchmark_native.Run(
+            p50_ms=latency["median_ms"],
+            p95_ms=latency["p95_ms"],
+            mean_ms=latency["avg_ms"],
+            min_ms=latency["min_ms"],
+            max_ms=latency["max_ms"],
+            init_ms=latency.get("init_ms"),
+            memory_bytes=None,
+            # The tool does not name it.
+            delegate="XNNPACK" if self._partitions else None,
+            delegate_partitions=self._partitions,
+            fully_delegated=bool(told["fully_accelerated"]),
+        )
+
+
+def _check_options(binary, adb, taskset):
+    if not (adb is None or adb is True or isinstance(adb, str)):
+        raise ValueError('adb must be the serial of a phone, "" or True for the only one '
+                         f"connected, or None for this machine, got {adb!r}")
+    if adb is not None and binary is None:
+        raise ValueError(
+            f"adb is {adb!r} without a binary: litert-benchmark does not run on Android, give the "
+            "path of a benchmark_model built for it (android_arm64)")
+    if taskset is None:
+        return
+    if adb is None:
+        raise ValueError(f"taskset is {taskset!r} without adb: it is for a phone, give its serial, "
+                         "or start Python itself under taskset")
+    mask = "[0-9a-fA-F]*[1-9a-fA-F][0-9a-fA-F]*"
+    if not (isinstance(taskset, str) and re.fullmatch(mask, taskset)):
+        raise ValueError(
+            f'taskset must be a hexadecimal mask of processors such as "f0", got {taskset!r}')
+
+
+def _summary(measured):
+    """Fields of a BenchmarkResult from the Run of each repeat."""
+    def median(field):
+        values = [getattr(run, field) for run in measured]
+        return None if None in values else statistics.median(values)
+
+    medians = [run.p50_ms for run in measured]
+    memory_bytes = median("memory_bytes")
+    return {
+        "p50_ms": statistics.median(medians),
+        "p95_ms": median("p95_ms"),
+        "mean_ms": median("mean_ms"),
+        "min_ms": min(run.min_ms for run in measured),
+        "max_ms": max(run.max_ms for run in measured),
+        "p50_low_ms": min(medians),
+        "p50_high_ms": max(medians),
+        "init_ms": median("init_ms"),
+        "memory_bytes": None if memory_bytes is None else round(memory_bytes),
+        "delegate": measured[0].delegate,
+        "delegate_partitions": measured[0].delegate_partitions,
+        "fully_delegated": measured[0].fully_delegated,
+    }
+
+
 def _tool_version():
     try:
         found = importlib.util.find_spec(_TOOL_MODULE) is not None
@@ -182,46 +263,13 @@ def _tool_version():
     return importlib.metadata.version("ai-edge-litert")
 
 
-def _probe(path, timeout_s):
-    """Number of delegate partitions of a file that works; ValueError for one that does not."""
-    done = _child([sys.executable, "-c", _PROBE, str(path)], timeout_s)
-    if done.returncode:
-        raise ValueError(f"{path} does not run: {_failure(done)}")
-    seen = json.loads(done.stdout.splitlines()[-1])
-    if not seen["finite"]:
-        raise ValueError(f"{path} returns values that are not finite: its latency means nothing")
-    if seen["constant"]:
-        raise ValueError(
-            f"{path} returns the same values for three different inputs: its latency means nothing")
-    return seen["delegate_partitions"]
-
-
 def _run_tool(path, threads, runs, warmup, timeout_s):
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        done = _child([
+        done = probe.run_child([
             sys.executable, "-c", _TOOL, "--model", str(path), "--num_threads", str(threads),
             "--num_runs", str(runs), "--warmup_runs", str(warmup), "--result_json", str(result),
         ], timeout_s)
         if done.returncode or not result.is_file():
-            raise RuntimeError(f"litert-benchmark failed on {path}: {_failure(done)}")
+            raise RuntimeError(f"litert-benchmark failed on {path}: {probe.failure(done)}")
         return json.loads(result.read_text())
-
-
-def _child(command, timeout_s):
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeError(
-            f"no result within {timeout_s} s: raise timeout_s or lower runs") from error
-
-
-def _failure(done):
-    """How a child process ended, with the end of what it said."""
-    if done.returncode < 0:
-        how = f"it was killed by {signal.Signals(-done.returncode).name} inside the runtime"
-    else:
-        how = f"exit status {done.returncode}"
-    said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
-    return f"{how}\n{said}".rstrip()
