@@ -175,9 +175,6 @@ APPROXIMATE to the actual memory footprint of the model at runtime. Take the inf
 discretion.
 INFO: Memory footprint delta from the start of the tool (MB): init=146.363 overall=150.141
 """
-# Asked for the peak, the tool adds this line: OnBenchmarkEnd of tflite/tools/benchmark/
-# benchmark_model.cc; the number is of a recorded run on ChromeOS.
-PEAK = XNNPACK + "INFO: Overall peak memory footprint (MB) via periodic monitoring: 93.2383\n"
 # The same page, with --use_xnnpack=false.
 NO_DELEGATE = """\
 INFO: Use xnnpack: [0]
@@ -212,7 +209,6 @@ def test_reads_recorded_output():
     assert (got.p50_ms, got.p95_ms, got.mean_ms) == (1239.807, 1247.415, 1240.27)
     assert (got.min_ms, got.max_ms, got.init_ms) == (1238.588, 1252.566, 5.579)
     assert (got.delegate, got.delegate_partitions, got.fully_delegated) == (None, 0, False)
-    assert benchmark_native.parse(PEAK, 50).memory_bytes == 97767444     # 93.2383 * 1024**2
     got = benchmark_native.parse(XNNPACK.replace("w/ 1 del", "w/ 22 del"), 50)
     assert (got.delegate_partitions, got.fully_delegated) == (22, False)
     got = benchmark_native.parse(COMPLETE, 50)
@@ -252,8 +248,7 @@ def test_zeros_only_for_wide_integers():
     plain = benchmark_native.flags("m.tflite", 2, 7, 3, 60, [image, region])
     assert plain == [
         "--graph=m.tflite", "--num_threads=2", "--num_runs=7", "--warmup_runs=3", "--min_secs=0",
-        "--warmup_min_secs=0", "--max_secs=60", "--use_xnnpack=true",
-        "--report_peak_memory_footprint=true"]
+        "--warmup_min_secs=0", "--max_secs=60", "--use_xnnpack=true"]
     words = [{"shape": [1], "dtype": "int64"}, image, {"shape": [1, 2], "dtype": "int32"}]
     assert benchmark_native.flags("m.tflite", 2, 7, 3, 60, words) == plain + [
         "--input_layer=input0,input1,input2", "--input_layer_shape=1:1,8,8,3:1,2",
@@ -299,7 +294,7 @@ def test_native_tool_runs_once_for_each_repeat(file, tool, tmp_path):
     assert calls(tmp_path, "tool") == 2 * [
         f"--graph={file} --num_threads=3 --num_runs=50 --warmup_runs=4 --min_secs=0 "
         "--warmup_min_secs=0 --max_secs=77 --use_xnnpack=true "
-        f"--report_peak_memory_footprint=true {zeros}"]
+        f"{zeros}"]
     assert got.tool == "benchmark_model"
     assert got.version == hashlib.sha256(tool.read_bytes()).hexdigest()[:12]
     assert got.device == benchmark.device_name()
@@ -409,7 +404,7 @@ def test_phone_is_pushed_to_and_cleaned_once(file, tool, tmp_path, phone, unprob
             f"-s PIXEL8 shell cd {folder} && taskset f0 ./benchmark_model --graph=model.tflite "
             f"--num_threads={threads} --num_runs=50 --warmup_runs=4 --min_secs=0 "
             "--warmup_min_secs=0 --max_secs=77 --use_xnnpack=true "
-            "--report_peak_memory_footprint=true > result.txt 2>&1; echo $?",
+            "> result.txt 2>&1; echo $?",
             f"-s PIXEL8 pull {folder}/result.txt"]
 
     load = "-s PIXEL8 shell cat /proc/loadavg 2>/dev/null; true"
