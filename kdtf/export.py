@@ -1,52 +1,63 @@
 """TFLite out, and proof that the file computes what the model computes.
 
-Files have float32 weights, builtin operators only, a batch of exactly one photo, and one signature
-whose inputs are named like the model's `Input` layers and whose output is "logits". Where a Keras
-input is called "meta_region", a batch of the pipeline may call it "meta/region".
+Files hold builtin operators only, a batch of exactly one photo, and one signature whose inputs are
+named like the model's `Input` layers and whose output is "logits" (or "probabilities"), float32.
+Where a Keras input is called "meta_region", a batch of the pipeline may call it "meta/region".
 """
 
 import contextlib
-import os
-import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 
-from kdtf import files
+from kdtf import files, folded, probe, tflite
 
-_CUSTOM = "CUSTOM:"
 _VARIABLE_OPS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
+# Multipliers that XNNPACK's 8-bit kernels take: scale of input times kernel over output.
+_SMALLEST_MULTIPLIER, _LARGEST_MULTIPLIER = 2.0**-32, 2.0**8
+_FLOAT_WEIGHTS = (tf.float32, tf.float16, tf.int8)
+_IMAGE_TYPES = (tf.int8, tf.uint8, tf.float32)
 
 
-def to_tflite(model, path):
-    """Writes a Keras model as a float32 .tflite file for one photo at a time.
+def to_tflite(model, path, *, weights=None, image=None, probabilities=False):
+    """Writes a model as a .tflite file for one photo at a time.
 
     Keras 3 and tf_keras functional models are taken. A Keras 3 model with a float16 or bfloat16
-    policy is converted in float32; the model itself is unchanged afterwards. The batch is fixed at
-    1 because XNNPACK refuses some files with a free one. What TensorFlow prints meanwhile, C++ code
-    included, is kept from the terminal and quoted only when the conversion fails; as that is done
-    to the whole process, output of other threads is held back too.
+    policy is converted in float32; the model itself is unchanged afterwards. A model that
+    `quantize.quantize_aware` gave becomes an 8-bit file: weights int8 per channel, activations
+    int8, every operator one that XNNPACK runs. The batch is fixed at 1 because XNNPACK refuses some
+    files with a free one. What TensorFlow prints meanwhile, C++ code included, is kept from the
+    terminal and quoted only when the conversion fails; as that is done to the whole process, output
+    of other threads is held back too.
 
     Args:
       model: functional model; inputs float32 or int32 with every dimension but the batch fixed,
         one output, logits [batch, classes].
       path: where to write; the file appears only when complete.
+      weights: how a float model's weights are stored: tf.float32 (default), tf.float16 (half the
+        file, computed in float32) or tf.int8 (dynamic range: a quarter of the file, activations
+        quantised on the fly).
+      image: what an 8-bit file takes as its image: tf.int8 (default), a camera's bytes minus 128;
+        tf.uint8, the bytes themselves (one QUANTIZE operator more, which XNNPACK leaves to the
+        CPU kernels); tf.float32, 0 to 255. Normalisation is part of the file in each case.
+      probabilities: end in a softmax (float32) instead of logits.
 
     Returns:
       pathlib.Path of the file.
 
     Raises:
-      ValueError: the model's inputs or output do not fit, or it needs operators that are not
-        builtin (each is named).
+      ValueError: the model's inputs or output do not fit; it needs operators that are not builtin
+        (each is named); an 8-bit layer has a scale that XNNPACK refuses (it is named), or the file
+        ends the process that opens it; an argument does not belong to this kind of model.
       RuntimeError: TensorFlow could not convert it.
     """
     path = Path(path)
+    quantized = folded.is_quantized(model)
+    weights = _choice("weights", weights, _FLOAT_WEIGHTS, model, allowed=not quantized)
+    image = _choice("image", image, _IMAGE_TYPES, model, allowed=quantized)
     inputs = _input_specs(model)
     module = tf.Module()
     # The converter freezes only variables that it can reach; the others would become variables of
@@ -55,76 +66,83 @@ def to_tflite(model, path):
         variable.value if isinstance(variable, keras.Variable) else variable
         for variable in model.variables]
 
-    def logits(*tensors):
+    def answer(*tensors):
         named = {spec.name: tensor for spec, tensor in zip(inputs, tensors, strict=True)}
-        return {"logits": tf.identity(tf.cast(_call(model, named), tf.float32))}
+        if quantized:
+            if image == tf.float32:
+                named["image"] = named["image"] - 128.0
+            logits = folded.logits(model, named)
+        else:
+            logits = tf.cast(_call(model, named), tf.float32)
+        return {"logits": tf.identity(logits)}
 
-    module.logits = tf.function(logits, input_signature=inputs, autograph=False)
+    module.answer = tf.function(answer, input_signature=inputs, autograph=False)
     with _in_float32(model):
         try:
-            with _quiet() as printed, tempfile.TemporaryDirectory() as folder:
-                tf.saved_model.save(module, folder, signatures={"serving_default": module.logits})
+            with tflite.quiet() as printed, tempfile.TemporaryDirectory() as folder:
+                tf.saved_model.save(module, folder, signatures={"serving_default": module.answer})
                 converter = tf.lite.TFLiteConverter.from_saved_model(folder)
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
                 # Let through here, so that the check below can name each of them.
                 converter.allow_custom_ops = True
+                if quantized or weights != tf.float32:
+                    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                if weights == tf.float16:
+                    converter.target_spec.supported_types = [tf.float16]
+                if quantized:
+                    converter.inference_input_type = image
                 content = converter.convert()
+                if probabilities:
+                    content = tflite.with_softmax(content)
         except Exception as error:
             raise RuntimeError(
                 f"{model.name} could not be converted to {path.name}: {error}\n"
                 f"Last lines that TensorFlow printed:\n{_tail(printed)}") from error
     refused = sorted({
-        name for name in _operators(content)
-        if name.startswith(_CUSTOM) or name in _VARIABLE_OPS})
+        name for name in tflite.operators_of(content)
+        if name.startswith(tflite.CUSTOM) or name in _VARIABLE_OPS})
     if refused:
         raise ValueError(
             f"{model.name} needs operators that a plain TFLite runtime lacks: "
             f"{', '.join(refused)}; replace the layers that use them")
-    files.write_bytes(path, content)
+    if quantized:
+        _check_scales(model.name, content)
+    with files.replacing(path) as partial:
+        partial.write_bytes(content)
+        if quantized:  # some scales end the process that opens the file: let that be a child
+            probe.check_opens(partial)
     return path
 
 
-def builtin_ops(path):
-    """Names of the operators of a .tflite file, one for each node, in the file's order.
+def _choice(name, value, known, model, allowed):
+    """The given tf.DType or the default, the first; ValueError where it has no meaning."""
+    if value is None:
+        return known[0]
+    value = tf.as_dtype(value)
+    if not allowed:
+        kind = "float" if name == "image" else "quantization-aware"
+        raise ValueError(f"{name}={value.name} has no meaning for {model.name}, a {kind} model")
+    if value not in known:
+        names = ", ".join(dtype.name for dtype in known)
+        raise ValueError(f"{name} must be one of {names}, got {value.name}")
+    return value
 
-    Args:
-      path: .tflite file.
 
-    Returns:
-      list of str such as "CONV_2D"; an operator that is not builtin reads "CUSTOM:<its name>".
-    """
-    return _operators(_read(path))
-
-
-def predict(path, inputs, num_threads=1, progress=None):
-    """Logits of a .tflite file, photo by photo.
-
-    Args:
-      path: file written by `to_tflite`.
-      inputs: either N examples, as an array (one-input files) or a dict of arrays, or an iterable
-        of such batches, of which only the logits are kept; from batches that are tuples (x, y, ...)
-        only x is used. Keys that the file has no input for are ignored; "image" serves a file with
-        one input whatever its name.
-      num_threads: threads of the interpreter.
-      progress: called with the number of examples just finished, as `tqdm.update` wants it.
-
-    Returns:
-      float32 [N, classes].
-
-    Raises:
-      FileNotFoundError: no such file.
-      ValueError: no examples, or inputs that do not fit the file's.
-    """
-    runner = _Runner(path, num_threads)
-    logits = []
-    for batch in _batches(inputs):
-        for row in runner.rows(batch):
-            logits.append(runner(row))
-            if progress is not None:
-                progress(1)
-    if not logits:
-        raise ValueError(f"no examples to run through {path}: inputs is empty")
-    return np.stack(logits)
+def _check_scales(model_name, content):
+    """Raises where XNNPACK would refuse a layer's scales, or a bias does not fit into 32 bits."""
+    for layer, multipliers, bias in tflite.linear_scales(content):
+        low, high = float(multipliers.min()), float(multipliers.max())
+        if not (_SMALLEST_MULTIPLIER <= low and high < _LARGEST_MULTIPLIER):
+            raise ValueError(
+                f"layer {layer!r} of {model_name} would rescale by {low:.3g} to {high:.3g}, "
+                f"XNNPACK takes {_SMALLEST_MULTIPLIER:.3g} to {_LARGEST_MULTIPLIER:g}: one of its "
+                "channels is dead or its range has collapsed; calibrate with more photos, or train "
+                "the float student with more weight decay")
+        if np.abs(bias.astype(np.int64)).max(initial=0) >= 2**31 - 1:
+            raise ValueError(
+                f"layer {layer!r} of {model_name} has a bias that does not fit into 32 bits at the "
+                "scale of its kernel: one of its channels is dead; train the float student with "
+                "more weight decay")
 
 
 def parity(model, path, batches, num_threads=1, progress=None):
@@ -135,9 +153,9 @@ def parity(model, path, batches, num_threads=1, progress=None):
     Args:
       model: the Keras model.
       path: file written by `to_tflite`.
-      batches: as `inputs` of `predict`.
+      batches: as `inputs` of `tflite.predict`.
       num_threads: threads of the interpreter.
-      progress: as in `predict`.
+      progress: as in `tflite.predict`.
 
     Returns:
       dict of max_abs_error (float, logits), argmax_agreement (fraction of examples) and
@@ -146,10 +164,10 @@ def parity(model, path, batches, num_threads=1, progress=None):
     Raises:
       ValueError: no examples, or logits that are not finite on either side.
     """
-    runner = _Runner(path, num_threads)
+    runner = tflite.Runner(path, num_threads)
     error, agreed, examples = 0.0, 0, 0
     with _in_float32(model):
-        for batch in _batches(batches):
+        for batch in tflite.batches_of(batches):
             rows = runner.rows(batch)
             if not rows:
                 continue
@@ -182,67 +200,6 @@ class _Float32Compute(keras.DTypePolicy):
     @property
     def variable_dtype(self):
         return self._held
-
-
-class _Runner:
-    """One opened .tflite file: splits batches into single examples and runs them."""
-
-    def __init__(self, path, num_threads):
-        content = _read(path)
-        with _quiet():
-            interpreter = Interpreter(model_content=content, num_threads=num_threads)
-            interpreter.allocate_tensors()
-            self._run = interpreter.get_signature_runner()
-        self._inputs = self._run.get_input_details()
-        self._path = path
-        outputs = list(self._run.get_output_details())
-        if outputs != ["logits"]:
-            raise ValueError(f"{path} returns {outputs}, expected ['logits']: export it again")
-
-    def __call__(self, row):
-        return self._run(**row)["logits"][0]
-
-    def rows(self, batch):
-        """List of {input name: array [1, ...]}, one for each example of the batch."""
-        if not isinstance(batch, Mapping):
-            if len(self._inputs) != 1:
-                raise ValueError(
-                    f"{self._path} has inputs {sorted(self._inputs)}: pass a dict, not an array")
-            batch = {next(iter(self._inputs)): batch}
-        given = {key.replace("/", "_"): value for key, value in batch.items()}
-        if len(self._inputs) == 1 and "image" in given:
-            given.setdefault(next(iter(self._inputs)), given["image"])
-        missing = sorted(set(self._inputs) - set(given))
-        if missing:
-            raise ValueError(
-                f"{self._path} needs input {', '.join(missing)}; the batch holds {sorted(batch)}")
-        arrays = {name: self._fit(name, given[name]) for name in self._inputs}
-        lengths = {name: len(array) for name, array in arrays.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"inputs differ in their number of examples: {lengths}")
-        return [
-            {name: array[i:i + 1] for name, array in arrays.items()}
-            for i in range(next(iter(lengths.values())))]
-
-    def _fit(self, name, values):
-        array, wanted = np.asarray(values), self._inputs[name]
-        shape = tuple(int(size) for size in wanted["shape"][1:])
-        if array.shape[1:] != shape or not array.ndim:
-            raise ValueError(
-                f"input {name!r} of {self._path} is {('N', *shape)}, got {array.shape}")
-        if not np.can_cast(array.dtype, wanted["dtype"], casting="same_kind"):
-            raise ValueError(
-                f"input {name!r} of {self._path} is {np.dtype(wanted['dtype']).name}, got "
-                f"{array.dtype}")
-        return array.astype(wanted["dtype"])
-
-
-def _batches(inputs):
-    if isinstance(inputs, Mapping) or hasattr(inputs, "shape"):
-        yield inputs
-        return
-    for batch in inputs:
-        yield batch[0] if isinstance(batch, tuple) else batch
 
 
 def _input_specs(model):
@@ -294,57 +251,7 @@ def _in_float32(model):
             layer.dtype_policy = policy
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Holds back what the process prints, C++ included; yields the list that receives it."""
-    printed = []
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as sink, contextlib.ExitStack() as undo:
-        for descriptor in (1, 2):
-            saved = os.dup(descriptor)
-            undo.callback(os.close, saved)
-            undo.callback(os.dup2, saved, descriptor)
-            os.dup2(sink.fileno(), descriptor)
-        # In a notebook sys.stdout and sys.stderr are not the process's own.
-        text = undo.enter_context(open(os.dup(sink.fileno()), "w", errors="replace"))
-        undo.enter_context(contextlib.redirect_stdout(text))
-        undo.enter_context(contextlib.redirect_stderr(text))
-        try:
-            yield printed
-        finally:
-            text.flush()
-            sink.seek(0)
-            printed.extend(sink.read().decode(errors="replace").splitlines())
-
-
 def _tail(printed, lines=40):
     return "\n".join(printed[-lines:]) or "(nothing)"
 
 
-def _operators(content):
-    file = schema.ModelT.InitFromPackedBuf(content, 0)
-    builtin = {
-        value: name for name, value in vars(schema.BuiltinOperator).items()
-        if isinstance(value, int)}
-
-    def name(code):
-        # Files older than schema version 3a keep the number in the deprecated field.
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if number == schema.BuiltinOperator.CUSTOM:
-            return _CUSTOM + (code.customCode or b"?").decode()
-        return builtin[number]
-
-    return [
-        name(file.operatorCodes[node.opcodeIndex])
-        for graph in file.subgraphs for node in graph.operators]
-
-
-def _read(path):
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no TFLite file at {path}: write it with to_tflite first")
-    content = path.read_bytes()
-    if content[4:8] != b"TFL3":
-        raise ValueError(f"{path} is not a TFLite file ({len(content)} bytes)")
-    return content

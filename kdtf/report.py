@@ -11,7 +11,11 @@ import jinja2
 
 from kdtf import charts, files, wording
 
-_ORDER = ("teacher", "baseline", "distilled", "baseline_int8", "distilled_int8")
+_ORDER = ("teacher", "baseline", "distilled", "baseline_int8", "distilled_int8",
+          "distilled_ptq_int8", "distilled_dynamic_range", "distilled_float16")
+
+# The student that the numbers on top are of: the first of these that a run has.
+_SHIPPED = ("distilled_int8", "distilled")
 
 
 def write(run_dir):
@@ -171,14 +175,15 @@ def _shipping(rows, failed):
 
 
 def _cards(models, verdict):
-    student = models.get("distilled", {})
+    name = next((name for name in _SHIPPED if name in models), _SHIPPED[-1])
+    student = models.get(name, {})
     top1, teacher = student.get("top1"), models.get("teacher", {}).get("top1")
     gain = verdict.get("difference")
     share = None if top1 is None or not teacher else top1 / teacher
     device = (student.get("benchmark") or {}).get("device")
     return [
-        ("Top-1 of the distilled student", wording.percent(top1),
-         "" if gain is None else f"{wording.points(gain)} points against the baseline"),
+        (f"Top-1 of the {name.replace('_', ' ')} student", wording.percent(top1),
+         "" if gain is None else f"distillation: {wording.points(gain)} points"),
         ("Share of the teacher's top-1", wording.percent(share),
          "" if teacher is None else f"teacher {wording.percent(teacher)}"),
         ("File size", wording.megabytes(student.get("size_bytes")), "TFLite"),

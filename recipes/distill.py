@@ -23,7 +23,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import stages
 import tensorflow as tf
 import train_teacher
-from stages import EMBEDDED, EMBEDDED_DATA, EMBEDDED_TEACHER, REAL_TEACHER, STUDENTS, Config, Run
+from settings import (
+    EMBEDDED,
+    EMBEDDED_DATA,
+    EMBEDDED_TEACHER,
+    MODELS,
+    REAL_TEACHER,
+    STUDENTS,
+    Config,
+)
+from stages import Run
 
 # Measured on two cores, for the times announced; seconds for one photo's training step.
 TEACHER_SECONDS = {EMBEDDED_TEACHER: 0.004, REAL_TEACHER: 0.06}
@@ -46,7 +55,7 @@ def distill(run_dir, config):
       (results as in `results.json`, path of `report.html`).
     """
     run = Run(run_dir, config)
-    total = 8
+    total = 9
     numbers = iter(range(1, total + 1))
 
     def stage(name, what, seconds, *steps):
@@ -79,13 +88,19 @@ def distill(run_dir, config):
     what = f"labels and teacher, T={config.temperature:g}, alpha={config.alpha:g}, {budget}"
     stage("distilled", what, seconds, (run.train_student, "distilled"))
 
-    names = ("teacher", *STUDENTS)
-    stage("export", "float TFLite, compared with Keras", 30, *((run.export, n) for n in names))
+    budget = f"{config.qat_epochs} epochs of {run.steps} steps, 8 bits emulated"
+    steps = ((run.train_int8, name) for name in STUDENTS)
+    views = train_photos * config.qat_epochs
+    seconds = 2 * (START_SECONDS * 3 + views * 2 * student_seconds(config.image_size))
+    seconds += views * _forward_seconds(run.teacher)
+    stage("int8", f"baseline and distilled, {budget}", seconds, *steps)
+
+    stage("export", "TFLite files, compared with Keras", 90, *((run.export, n) for n in MODELS))
     test = run.info.split("test").examples
     what = f"the exported files on {test:,} test photos"
-    stage("evaluate", what, 20 + test * 0.02, *((run.evaluate, n) for n in names))
+    stage("evaluate", what, 20 + test * 0.02, *((run.evaluate, n) for n in MODELS))
     what = "the exported files, one photo at a time, one thread"
-    stage("benchmark", what, 20, *((run.measure_latency, n) for n in names))
+    stage("benchmark", what, 20, *((run.measure_latency, n) for n in MODELS))
     stage("report", "results.json, report.html, report.md", 0, (run.report,))
     return run.results, run.page
 
@@ -93,11 +108,11 @@ def distill(run_dir, config):
 def summary(results, page):
     """Text for the terminal: the table of models, the gates, the verdict."""
     heads = ("top-1", "macro-F1", "ECE", "MB", "p50 ms", "p95 ms")
-    lines = ["", f"{'':<10} " + " ".join(f"{head:>8}" for head in heads)]
+    lines = ["", f"{'':<23} " + " ".join(f"{head:>8}" for head in heads)]
     for name, row in results["models"].items():
         latency = row["latency_ms"]
         lines.append(
-            f"{name:<10} {row['top1']:>8.1%} {row['macro_f1']:>8.3f} {row['ece']:>8.3f} "
+            f"{name:<23} {row['top1']:>8.1%} {row['macro_f1']:>8.3f} {row['ece']:>8.3f} "
             f"{row['size_bytes'] / 1e6:>8.2f} {latency['p50']:>8.2f} {latency['p95']:>8.2f}"
         )
     lines.append("")
@@ -105,12 +120,15 @@ def summary(results, page):
         value = "not measured" if gate["value"] is None else f"{gate['value']:,.4g}"
         mark = "pass" if gate["passed"] else "FAIL"
         lines.append(f"{mark}  {gate['name']}: {value} (limit {gate['rule']} {gate['limit']:,.4g})")
-    verdict = results["verdict"]
-    low, high = verdict["interval"]
-    lines.append(
-        f"\nDistillation: {verdict['verdict']} ({verdict['difference']:+.1%} top-1, 95 % interval "
-        f"{low:+.1%} to {high:+.1%} over {verdict['test_examples']:,} test photos, one seed)"
-    )
+    lines.append("")
+    for label, key in (("float", "verdict"), ("int8", "verdict_int8")):
+        verdict = results[key]
+        low, high = verdict["interval"]
+        lines.append(
+            f"Distillation, {label} students: {verdict['verdict']} ({verdict['difference']:+.1%} "
+            f"top-1, 95 % interval {low:+.1%} to {high:+.1%} over {verdict['test_examples']:,} "
+            "test photos, one seed)"
+        )
     return "\n".join([*lines, f"Report: {page}"])
 
 
@@ -137,12 +155,24 @@ def parse(argv=None):
         ("weight_decay", float, "of AdamW"),
         ("temperature", float, "T of the soft targets"),
         ("alpha", float, "weight of the soft targets, 0 to 1"),
+        ("qat_epochs", int, "epochs of quantization-aware training of each student"),
+        ("qat_freeze_epoch", int, "epoch of it from which batch norms keep their statistics"),
+        ("qat_learning_rate", float, "of it, at its start; falls along a cosine"),
         ("seed", int, "of initial weights, order and views"),
     ):
         defaults = {getattr(EMBEDDED, name), getattr(Config(), name)}
         shown = " drawn, ".join(f"{value:g}" for value in sorted(defaults))
         note = f"{shown} with --data" if len(defaults) > 1 else shown
         add("--" + name.replace("_", "-"), type=kind, help=f"{text} (default: {note})")
+    add("--benchmark-binary", metavar="PATH", help="TensorFlow Lite's native benchmark_model")
+    add(
+        "--adb",
+        nargs="?",
+        const="",
+        metavar="SERIAL",
+        help="measure latency on the Android phone that adb knows; with --benchmark-binary",
+    )
+    add("--taskset", metavar="MASK", help="with --adb: cores to run on, in hex, such as f0")
     given = {k: v for k, v in vars(parser.parse_args(argv)).items() if v is not None}
     run_dir = given.pop("run_dir", None)
     base = Config() if "data" in given else EMBEDDED

@@ -3,51 +3,38 @@
 import functools
 import json
 import os
-import platform
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
 import numpy as np
+import settings
 import tensorflow as tf
+import tf_keras
 import train_teacher
+from settings import EMBEDDED_DATA, EMBEDDED_TEACHER, INT8, MODELS, PACKAGES, REAL_TEACHER, SHIPPED
 from tqdm import tqdm
 
 import kdtf
-from kdtf import benchmark, data, export, files, metrics, report, students, teachers
+from kdtf import (
+    benchmark,
+    data,
+    deploy,
+    export,
+    files,
+    metrics,
+    quantize,
+    report,
+    students,
+    teachers,
+    tflite,
+)
 from kdtf.checkpoint import EpochCheckpoint
 from tfrecords_tools import synthetic
-from tfrecords_tools.shards import file_sha256
 
-STUDENTS = ("baseline", "distilled")
 PARITY_PHOTOS = 64
-
-
-@dataclass(frozen=True)
-class Config:
-    """What decides a run; written to `config.json`, compared when a run is continued."""
-
-    data: str | None = None
-    teacher: tuple[str, ...] = ("train",)
-    student: str = "none"
-    image_size: int = 224
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.02
-    temperature: float = 4.0
-    alpha: float = 0.7
-    weights: str | None = "imagenet"
-    seed: int = 0
-
-
-EMBEDDED = Config(image_size=96, epochs=10, weights=None)
-EMBEDDED_DATA = {"classes": 40, "photos": 3000, "size": 128, "examples_per_shard": 128}
-EMBEDDED_TEACHER = train_teacher.Config(
-    backbone="resnet14_v2", image_size=96, epochs=10, mixup=0.0, cutmix=0.0
-)
-REAL_TEACHER = train_teacher.Config(backbone="mobilenet_v2", weights="imagenet")
+CALIBRATION_BATCHES = 8
+CORRECTION_PHOTOS = 64
 
 
 class Run:
@@ -60,6 +47,7 @@ class Run:
         self.directory = Path(directory)
         self.config = config
         self.seconds = {}
+        self._students, self._quantized = {}, {}
         self._remember(self.directory / "config.json", asdict(config))
 
     def spend(self, stage, seconds):
@@ -126,52 +114,66 @@ class Run:
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
-        checkpoint = EpochCheckpoint(self.directory / "checkpoints" / f"{name}.npz")
-        first_epoch = checkpoint.restore(distiller)
-        batches = data.training_batches(
-            self.info,
-            "train",
-            config.batch_size,
-            max(config.image_size, image_size(self.teacher)),
-            seed=config.seed,
-            epochs=config.epochs,
-            first_epoch=first_epoch,
-            columns=self._columns(),
-        )
-        validation = data.evaluation_batches(
-            self.info, "val", config.batch_size, config.image_size, columns=self._columns()
-        )
-        board = keras.callbacks.TensorBoard(
-            self.directory / "tensorboard" / name, write_graph=False, update_freq=10
-        )
-        if first_epoch < config.epochs:
-            distiller.fit(
-                batches,
-                epochs=config.epochs,
-                initial_epoch=first_epoch,
-                steps_per_epoch=self.steps,
-                validation_data=validation,
-                callbacks=[checkpoint, board],
-                shuffle=False,
-            )
-        self._write_json(path.with_suffix(".json"), {"history": checkpoint.history})
+        board = keras.callbacks.TensorBoard(self._board(name), write_graph=False, update_freq=10)
+        history = self._fit(distiller, name, 0, config.epochs, [board])
+        self._write_json(path.with_suffix(".json"), {"history": history})
         with files.replacing(path) as partial:
             distiller.save(partial)
-        checkpoint.path.unlink()
+        self._checkpoint(name).unlink()
+
+    def train_int8(self, name):
+        """Quantization-aware training of the trained student `name`, its teacher still helping."""
+        path = self.directory / "models" / f"{name}_int8.npz"
+        if path.exists():
+            return
+        config = self.config
+        model = self._calibrated(name)
+        if name == "distilled":
+            self._export(model, "distilled_ptq_int8")
+        distiller = quantize.Distiller(
+            model,
+            teacher=self.teacher if name == "distilled" else None,
+            alpha=config.alpha if name == "distilled" else 0.0,
+            temperature=config.temperature,
+        )
+        schedule = tf_keras.optimizers.schedules.CosineDecay(
+            config.qat_learning_rate, self.steps * config.qat_epochs
+        )
+        distiller.compile(
+            tf_keras.optimizers.Adam(schedule),
+            tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+        board = tf_keras.callbacks.TensorBoard(
+            self._board(f"{name}_int8"), write_graph=False, update_freq=10
+        )
+        callbacks = [board, quantize.BatchNormFreeze(config.qat_freeze_epoch)]
+        # Epochs go on counting where the float training ended: the views are new ones.
+        history = self._fit(
+            distiller, f"{name}_int8", config.epochs, config.qat_epochs, callbacks
+        )
+        self._write_json(path.with_suffix(".json"), {"history": history})
+        quantize.save_weights(model, path)
+        self._quantized[name] = model
+        self._checkpoint(f"{name}_int8").unlink()
 
     def export(self, name):
-        """Model to float TFLite, compared with Keras on validation photos."""
+        """Model to TFLite, compared with Keras on validation photos."""
+        if name == "distilled_ptq_int8" and not self._facts(name).exists():
+            self._export(self._calibrated("distilled"), name)
+        elif not self._facts(name).exists():
+            weights = {"dynamic_range": tf.int8, "float16": tf.float16}
+            self._export(self._model(name), name, weights.get(name.partition("_")[2]))
+
+    def _export(self, model, name, weights=None):
         path = self._tflite(name)
-        facts = path.with_suffix(".json")
-        if facts.exists():
-            return
-        model = self._model(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        export.to_tflite(model, path)
-        photos = self._photos("val", model).unbatch().take(PARITY_PHOTOS).batch(16)
+        export.to_tflite(model, path, weights=weights)
+        photos = self._photos("val", name).unbatch().take(PARITY_PHOTOS).batch(16)
         with tqdm(total=PARITY_PHOTOS, unit="photo", desc=f"{name}: Keras against TFLite") as bar:
             parity = export.parity(model, path, photos, progress=bar.update)
-        self._write_json(facts, {"parity": parity, "parameters": model.count_params()})
+        parameters = self._float_model(name).count_params()
+        self._write_json(self._facts(name), {"parity": parity, "parameters": parameters})
 
     def evaluate(self, name):
         """The exported file over the whole test split."""
@@ -180,9 +182,9 @@ class Run:
             return
         examples = self.info.split("test").examples
         with tqdm(total=examples, unit="photo", desc=f"{name}: test split") as bar:
-            logits = export.predict(
+            logits = tflite.predict(
                 self._tflite(name),
-                self._photos("test", self._model(name)),
+                self._photos("test", name),
                 num_threads=os.cpu_count(),
                 progress=bar.update,
             )
@@ -192,15 +194,22 @@ class Run:
         self._write_json(path, {"metrics": measured, "predictions": predictions})
 
     def measure_latency(self, name):
-        """Latency of the exported file, one thread."""
+        """Latency of the exported file, one thread, here or on the phone that was named."""
         path = self.directory / "evaluation" / f"{name}_latency.json"
         if not path.exists():
-            self._write_json(path, asdict(benchmark.benchmark(self._tflite(name))))
+            config = self.config
+            measured = benchmark.benchmark(
+                self._tflite(name),
+                binary=config.benchmark_binary,
+                adb=config.adb,
+                taskset=config.taskset,
+            )
+            self._write_json(path, asdict(measured))
 
     def report(self):
         """results.json from what the stages left, and the report from that."""
         models, predictions, history = {}, {}, {}
-        for name in ("teacher", *STUDENTS):
+        for name in MODELS:
             evaluation = self._read_json(f"evaluation/{name}.json")
             latency = self._read_json(f"evaluation/{name}_latency.json")
             models[name] = {
@@ -214,20 +223,76 @@ class Run:
             facts = self.directory / "models" / f"{name}.json"
             if facts.exists():
                 history[name] = json.loads(facts.read_text())["history"]
-        labels = self._test_labels
-        verdict = metrics.paired_difference(
-            predictions["baseline"] == labels, predictions["distilled"] == labels
-        )
         results = {
             "models": models,
-            "gates": report.gates(models),
-            "verdict": verdict | {"seeds": 1},
-            "environment": self._environment(),
+            "gates": report.gates(models, SHIPPED),
+            "verdict": self._verdict(predictions, "baseline", "distilled"),
+            "verdict_int8": self._verdict(predictions, *INT8),
+            "environment": settings.environment(self.info),
             "history": history,
             "stages": [{"name": name, "seconds": s} for name, s in self.seconds.items()],
         }
         self._write_json(self.directory / "results.json", results)
+        known = results["environment"]
+        facts = {
+            "model": models[SHIPPED],
+            "gates": results["gates"],
+            "data_sha256": known["data_sha256"],
+            "versions": {name: known[name] for name in PACKAGES},
+        }
+        deploy.write(
+            self.directory / "deploy", self._tflite(SHIPPED), self.info.classes, facts
+        )
         self.results, self.page = results, report.write(self.directory)
+
+    def _verdict(self, predictions, baseline, distilled):
+        labels = self._test_labels
+        return {"seeds": 1} | metrics.paired_difference(
+            predictions[baseline] == labels, predictions[distilled] == labels
+        )
+
+    def _fit(self, distiller, name, first_view, epochs, callbacks):
+        """Trains from where a killed run left off; the curves, earlier epochs' included."""
+        config = self.config
+        checkpoint = EpochCheckpoint(self._checkpoint(name))
+        first_epoch = checkpoint.restore(distiller)
+        batches = data.training_batches(
+            self.info,
+            "train",
+            config.batch_size,
+            max(config.image_size, image_size(self.teacher)),
+            seed=config.seed,
+            epochs=first_view + epochs,
+            first_epoch=first_view + first_epoch,
+            columns=self._columns(),
+        )
+        validation = data.evaluation_batches(
+            self.info, "val", config.batch_size, config.image_size, columns=self._columns()
+        )
+        if first_epoch < epochs:
+            distiller.fit(
+                batches,
+                epochs=epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=self.steps,
+                validation_data=validation,
+                callbacks=[checkpoint, *callbacks],
+                shuffle=False,
+            )
+        return checkpoint.history
+
+    def _calibrated(self, name):
+        """The student `name` in 8 bits before any training for it."""
+        config = self.config
+        batches = data.evaluation_batches(
+            self.info, "train", config.batch_size, config.image_size, columns=self._columns()
+        ).take(CALIBRATION_BATCHES)
+        model = quantize.quantize_aware(self._model(name), batches)
+        photos = data.evaluation_batches(
+            self.info, "train", CORRECTION_PHOTOS, config.image_size, columns=self._columns()
+        )
+        quantize.correct_biases(model, next(iter(photos))[0])
+        return model
 
     @functools.cached_property
     def _test_labels(self):
@@ -249,9 +314,31 @@ class Run:
         return path
 
     def _model(self, name):
+        if name not in INT8:
+            return self._float_model(name)
+        student = name.removesuffix("_int8")
+        if student not in self._quantized:
+            path = self.directory / "models" / f"{name}.npz"
+            self._quantized[student] = quantize.load_weights(self._float_model(name), path)
+        return self._quantized[student]
+
+    def _float_model(self, name):
         if name == "teacher":
             return self.teacher
-        return keras.models.load_model(self.directory / "models" / f"{name}.keras", compile=False)
+        student = name.partition("_")[0]
+        if student not in self._students:
+            path = self.directory / "models" / f"{student}.keras"
+            self._students[student] = keras.models.load_model(path, compile=False)
+        return self._students[student]
+
+    def _checkpoint(self, name):
+        return self.directory / "checkpoints" / f"{name}.npz"
+
+    def _board(self, name):
+        return self.directory / "tensorboard" / name
+
+    def _facts(self, name):
+        return self._tflite(name).with_suffix(".json")
 
     def _tflite(self, name):
         return self.directory / "tflite" / f"{name}.tflite"
@@ -260,7 +347,8 @@ class Run:
         taken = set(self.metadata or ()) | set(_columns_of(self.teacher))
         return tuple(column for column in self.info.metadata if column in taken)
 
-    def _photos(self, split, model):
+    def _photos(self, split, name):
+        model = self._float_model(name)
         return data.evaluation_batches(
             self.info, split, 16, image_size(model), columns=_columns_of(model)
         )
@@ -275,19 +363,6 @@ class Run:
                     f"than {self.info.directory} holds ({len(self.info.classes)}, the first "
                     f"{self.info.classes[0]!r}), or in another order: train a teacher on these"
                 )
-
-    def _environment(self):
-        return {
-            "kdtf": kdtf.__version__,
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "device": benchmark.device_name(),
-            "cores": os.cpu_count(),
-            "data": str(self.info.directory),
-            "data_sha256": file_sha256(self.info.directory / data.MANIFEST),
-            "finished": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        }
 
     def _remember(self, path, settings):
         settings = json.loads(json.dumps(settings))

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
-from kdtf import export
+from kdtf import export, tflite
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -75,20 +75,20 @@ def test_file_has_the_promised_signature(file):
 def test_predict_is_the_model(model, file):
     images = photos(6)
     want = model.predict(images, verbose=0)
-    np.testing.assert_allclose(export.predict(file, images), want, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(tflite.predict(file, images), want, rtol=1e-4, atol=1e-3)
     for form in (
             {"image": images}, [images[:2], images[2:5], images[5:]],
             [({"image": images[:4]}, np.zeros(4)), ({"image": images[4:]}, np.zeros(2))],
             tf.data.Dataset.from_tensor_slices(({"image": images}, np.zeros(6))).batch(4),
             (lambda: (images[i:i + 1] for i in range(6)))()):
-        got = export.predict(file, form, num_threads=2)
+        got = tflite.predict(file, form, num_threads=2)
         assert got.dtype == np.float32 and got.shape == (6, 7)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
 
 
 def test_progress_counts_every_example(model, file):
     seen = []
-    export.predict(file, [photos(3), photos(2)], progress=seen.append)
+    tflite.predict(file, [photos(3), photos(2)], progress=seen.append)
     assert sum(seen) == 5
     export.parity(model, file, [photos(3)], progress=seen.append)
     assert sum(seen) == 8
@@ -103,7 +103,7 @@ def test_batches_are_read_one_at_a_time(file):
             asked.append(len(done))
             yield photos(2)
 
-    export.predict(file, batches(), progress=done.append)
+    tflite.predict(file, batches(), progress=done.append)
     assert asked == [0, 2, 4]
 
 
@@ -117,10 +117,10 @@ def test_metadata_reaches_the_right_input(k, tmp_path):
     got = export.parity(model, path, [batch(5), batch(2)])
     assert got["examples"] == 7 and got["argmax_agreement"] == 1 and got["max_abs_error"] < 1e-4
     # By hand: the embeddings are looked up with their own column.
-    logits = export.predict(path, batch(5))
+    logits = tflite.predict(path, batch(5))
     swapped = batch(5) | {"meta/region": np.array([1, 0, 3, 2, 4])}
-    assert np.abs(logits - export.predict(path, swapped)).max(1)[[0, 1, 2, 3]].min() > 1e-3
-    np.testing.assert_array_equal(logits[4], export.predict(path, swapped)[4])
+    assert np.abs(logits - tflite.predict(path, swapped)).max(1)[[0, 1, 2, 3]].min() > 1e-3
+    np.testing.assert_array_equal(logits[4], tflite.predict(path, swapped)[4])
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16", "mixed_bfloat16"])
@@ -130,9 +130,9 @@ def test_half_precision_models_convert_as_float32(policy, tmp_path):
     full = plain()
     full.set_weights([w.astype("float32") for w in half.get_weights()])
     np.testing.assert_allclose(
-        export.predict(path, photos()), full.predict(photos(), verbose=0), rtol=1e-4, atol=1e-3)
+        tflite.predict(path, photos()), full.predict(photos(), verbose=0), rtol=1e-4, atol=1e-3)
     assert export.parity(half, path, photos())["max_abs_error"] < 1e-3
-    assert "CAST" not in export.builtin_ops(path)
+    assert "CAST" not in tflite.builtin_ops(path)
     assert {layer.dtype_policy.name for layer in half.layers[1:]} == {policy}  # Unchanged.
 
 
@@ -145,12 +145,12 @@ def test_parity_golden(model, file):
     assert got["max_abs_error"] == pytest.approx(0.5, abs=1e-3) and got["examples"] == 7
     weights[-1] = weights[-1] + np.array([0, 0, 1e6, 0, 0, 0, 0], "float32")
     shifted.set_weights(weights)
-    want = np.mean(export.predict(file, photos()).argmax(1) == 2)
+    want = np.mean(tflite.predict(file, photos()).argmax(1) == 2)
     assert export.parity(shifted, file, photos())["argmax_agreement"] == want < 1
 
 
 def test_builtin_ops_in_order(file):
-    names = export.builtin_ops(file)
+    names = tflite.builtin_ops(file)
     assert names[0] == "CONV_2D" and names[-1] == "FULLY_CONNECTED"
     assert all(name.isupper() for name in names)
 
@@ -163,10 +163,10 @@ def test_mobilenet_v3_small_of_keras_applications(tmp_path):
     # Initial weights let almost nothing through: give the logits a size worth comparing.
     model.set_weights([w * 4 if w.ndim == 4 else w for w in model.get_weights()])
     path = export.to_tflite(model, tmp_path / "mobilenet.tflite")
-    names = export.builtin_ops(path)
+    names = tflite.builtin_ops(path)
     assert names.count("HARD_SWISH") == 19 and names.count("DEPTHWISE_CONV_2D") == 11
     images = np.random.default_rng(0).uniform(0, 255, (3, 96, 96, 3)).astype("float32")
-    logits = export.predict(path, images)
+    logits = tflite.predict(path, images)
     got = export.parity(model, path, images)
     assert got["max_abs_error"] < 1e-4 * max(1, np.abs(logits).max())
     assert got["argmax_agreement"] == 1 and np.ptp(logits) > 1e-3
@@ -234,11 +234,11 @@ x = keras.Input((8, 8, 3), name="image")
 model = keras.Model(x, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(
     keras.layers.Conv2D(4, 3)(x))))
 model(tf.zeros((1, 8, 8, 3)))
-from kdtf import export
+from kdtf import export, tflite
 for stream in (sys.stdout, sys.stderr):
     print("<start>", file=stream, flush=True)
 path = export.to_tflite(model, sys.argv[1])
-export.predict(path, tf.ones((2, 8, 8, 3)))
+tflite.predict(path, tf.ones((2, 8, 8, 3)))
 for stream in (sys.stdout, sys.stderr):
     print("<end>", file=stream, flush=True)
 """
@@ -248,6 +248,37 @@ for stream in (sys.stdout, sys.stderr):
     assert done.returncode == 0, done.stderr
     for said in (done.stdout, done.stderr):
         assert said.split("<start>")[1].split("<end>")[0].strip() == ""
+
+
+def test_smaller_weights(tmp_path):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.Conv2D(64, 3, activation="relu")(image)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(64, 3, activation="relu")(x))
+    model = keras.Model(image, keras.layers.Dense(7)(x))
+    full = export.to_tflite(model, tmp_path / "full.tflite", weights=tf.float32)
+    want = tflite.predict(full, photos())
+    for dtype, size, tolerance in ((tf.float16, 0.5, 1e-2), (tf.int8, 0.25, 3e-2)):
+        less = export.to_tflite(model, tmp_path / "less.tflite", weights=dtype)
+        assert less.stat().st_size == pytest.approx(size * full.stat().st_size, rel=0.15)
+        assert 0 < np.abs(tflite.predict(less, photos()) - want).max() < tolerance * np.ptp(want)
+        (signature,) = Interpreter(model_path=str(less)).get_signature_list().values()
+        assert signature == {"inputs": ["image"], "outputs": ["logits"]}
+
+
+def test_probabilities_of_a_float_model(model, file, tmp_path):
+    path = export.to_tflite(model, tmp_path / "p.tflite", probabilities=True)
+    got, logits = tflite.predict(path, photos()), tflite.predict(file, photos())
+    np.testing.assert_allclose(got, tf.nn.softmax(logits), atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"image": tf.uint8}, "image=uint8 has no meaning for plain, a float model"),
+    ({"weights": tf.int16}, "weights must be one of float32, float16, int8, got int16")])
+def test_arguments_that_do_not_fit_are_refused(model, arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export.to_tflite(model, tmp_path / "x.tflite", **arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def two_outputs():
@@ -283,25 +314,25 @@ def test_models_that_do_not_fit_are_refused(build, message, tmp_path):
     (photos().astype("complex64"), "is float32, got complex64")])
 def test_inputs_that_do_not_fit_are_refused(file, inputs, message):
     with pytest.raises(ValueError, match=message):
-        export.predict(file, inputs)
+        tflite.predict(file, inputs)
 
 
 def test_metadata_inputs_that_do_not_fit_are_refused(tmp_path):
     path = export.to_tflite(with_metadata(keras), tmp_path / "meta.tflite")
     with pytest.raises(ValueError, match="'meta_region'.*is int32, got float32"):
-        export.predict(path, batch() | {"meta/region": np.zeros(5, "float32")})
+        tflite.predict(path, batch() | {"meta/region": np.zeros(5, "float32")})
     with pytest.raises(ValueError, match="differ in their number of examples.*'image': 4"):
-        export.predict(path, batch() | {"image": photos(4)})
+        tflite.predict(path, batch() | {"image": photos(4)})
     with pytest.raises(ValueError, match="pass a dict"):
-        export.predict(path, photos())
+        tflite.predict(path, photos())
 
 
 def test_files_that_are_none_are_refused(model, tmp_path):
     with pytest.raises(FileNotFoundError, match="no TFLite file"):
-        export.predict(tmp_path / "none.tflite", photos())
+        tflite.predict(tmp_path / "none.tflite", photos())
     (tmp_path / "text.tflite").write_text("a text of some length")
     with pytest.raises(ValueError, match="is not a TFLite file"):
-        export.builtin_ops(tmp_path / "text.tflite")
+        tflite.builtin_ops(tmp_path / "text.tflite")
 
 
 def test_parity_refuses_what_is_not_finite(file):

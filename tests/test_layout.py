@@ -16,11 +16,25 @@ ALLOWED = {
     "checkpoint": {"files"},
     "data": {"augment"},
     "teachers": set(),
-    "distiller": {"losses", "refusals", "taps"},
+    "train_step": {"refusals", "taps"},
+    "distiller": {"losses", "refusals", "train_step"},
+    "ranges": set(),
+    "fake_quant": {"ranges"},
+    "folded": set(),
+    "bias_correction": {"fake_quant", "folded", "taps"},
+    "quantize": {
+        "bias_correction", "fake_quant", "files", "folded", "layer_errors", "losses", "ranges",
+        "refusals", "taps", "train_step",
+    },
+    "layer_errors": {"charts", "files", "folded", "taps", "tflite"},
+    "tflite": set(),
+    "deploy": {"tflite", "wording"},
     "refusals": {"taps"},
-    "export": {"files"},
+    "export": {"files", "folded", "probe", "tflite"},
     "files": set(),
-    "benchmark": set(),
+    "benchmark": {"benchmark_native", "probe"},
+    "benchmark_native": set(),
+    "probe": set(),
     "report": {"charts", "files", "wording"},
     "charts": {"wording"},
     "wording": set(),
@@ -48,6 +62,15 @@ def test_kdtf_imports(module):
     own = {name.split(".")[1] for name in names if name.startswith("kdtf.")}
     assert own <= ALLOWED[module]
     assert not {name for name in names if name.startswith(("recipes", "tfrecords_tools"))}
+
+
+def test_only_quantization_imports_the_other_keras():
+    importing = {
+        path.stem
+        for path in (ROOT / "kdtf").glob("*.py")
+        if imported_modules(path) & {"tf_keras", "tensorflow_model_optimization"}
+    }
+    assert importing == {"quantize", "fake_quant"}
 
 
 def test_no_tool_is_named_like_a_standard_module():

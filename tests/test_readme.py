@@ -7,21 +7,47 @@ from pathlib import Path
 
 import keras
 
+from kdtf import tflite
+
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_example_runs_and_leaves_a_plain_student(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    script = tmp_path / "example.py"
+def examples():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def run(code, folder):
+    script = folder / "example.py"
     script.write_text(code)
     done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+def test_the_example_runs_and_leaves_a_plain_student(tmp_path):
+    done = run(examples()[0], tmp_path)
     student = keras.models.load_model(tmp_path / "student.keras")
     assert student.output_shape == (None, 10)
     accuracies = re.findall(r"val_accuracy: ([0-9.]+)", done.stdout)
     assert float(accuracies[-1]) > 0.6
+
+
+def test_the_8_bit_example_runs_and_leaves_an_8_bit_file(tmp_path):
+    before = """
+import numpy as np
+import tensorflow as tf
+import kdtf
+from kdtf import students
+
+images = np.random.default_rng(0).uniform(0, 255, (32, 28, 28, 1)).astype("float32")
+batches = tf.data.Dataset.from_tensor_slices((images, np.arange(32) % 10)).batch(16)
+teacher = students.tiny_cnn(10)
+distiller = kdtf.Distiller(students.tiny_cnn(10), teacher)
+"""
+    run(before + examples()[1], tmp_path)
+    assert tflite.linear_scales((tmp_path / "student_int8.tflite").read_bytes())
 
 
 def test_ci_runs_the_readme_s_test_command():
