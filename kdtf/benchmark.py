@@ -51,8 +51,8 @@ class BenchmarkResult:
       tool, version: what measured; of a native tool the start of its SHA-256.
       init_ms: median over the repeats of opening the file and preparing the graph, None where the
         tool does not tell.
-      memory_bytes: median over the repeats of the most that the tool's process held, sampled every
-        50 ms; where the tool has no such number, what it grew by; None where it does not tell.
+      memory_bytes: median over the repeats of what the process grew by, from the start of the tool
+        to the end of the runs; approximate, None where the tool does not tell.
       taskset: mask of the processors the phone was held to, None for all.
     """
 

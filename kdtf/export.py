@@ -92,6 +92,8 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False):
                 if quantized:
                     converter.inference_input_type = image
                 content = converter.convert()
+                if quantized:
+                    content = tflite.with_lookups_first(content)
                 if probabilities:
                     content = tflite.with_softmax(content)
         except Exception as error:

@@ -129,25 +129,24 @@ class _Walk:
             return _Value(gate, x.scale)
         if kind == "GatedProduct":
             return _Value(x.tensor * inputs[1].tensor)  # sqrt(6) * sqrt(6) / 6
-        if any(getattr(value, "scale", 1.0) != 1.0 for value in inputs):
-            raise ValueError(
-                f"layer {layer.name!r} takes pixels, but only the kernel of a convolution or a "
-                "Dense layer can hold their scale")
         if kind == "ReLU":
-            return _Value(tf.nn.relu(x.emitted() if isinstance(x, _Linear) else x.tensor))
+            x = _Value(x.emitted()) if isinstance(x, _Linear) else x
+            return _Value(tf.nn.relu(x.tensor), x.scale)
         if kind == "Embedding":
             return _Value(self._embedded(layer, x.tensor))
         if kind == "GlobalAveragePooling2D":
-            return _Value(tf.reduce_mean(x.tensor, (1, 2), keepdims=layer.keepdims))
+            return _Value(tf.reduce_mean(x.tensor, (1, 2), keepdims=layer.keepdims), x.scale)
+        if kind in ("Multiply", "Add", "Concatenate") and {v.scale for v in inputs} != {1.0}:
+            raise ValueError(
+                f"layer {layer.name!r} joins pixels, but only the kernel of a convolution or a "
+                "Dense layer can hold their scale")
         if kind == "Multiply":
             return _Value(x.tensor * inputs[1].tensor)
         if kind == "Add":
-            # The last one first: metadata's lookups, which XNNPACK leaves out, then come before the
-            # image's layers instead of cutting them in two.
-            return _Value(inputs[1].tensor + x.tensor)
+            return _Value(x.tensor + inputs[1].tensor)
         if kind == "Concatenate":
             return _Value(tf.concat([value.tensor for value in inputs], layer.axis))
-        return _Value(layer(x.tensor, training=False))  # Flatten
+        return _Value(layer(x.tensor, training=False), x.scale)  # Flatten
 
     def _embedded(self, layer, index):
         # Rows are stored in the range of what they are joined into: joining then costs nothing.

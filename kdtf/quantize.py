@@ -279,6 +279,7 @@ class _Lowering:
             rescaling = layers.Rescaling(1 / 127.5, offset=-1.0, name=layer.name)
             return _annotated(rescaling, output=fake_quant.Pixels())(x)
         if kind == "BatchNormalization":
+            self._check_follows_linear(layer)
             norm = fake_quant.FreezableBatchNormalization(
                 axis=layer.axis, momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name)
             return _annotated(norm, output=self._output(layer))(x)
@@ -286,6 +287,9 @@ class _Lowering:
             return x
         if kind in ("Flatten", "Embedding"):
             return _annotated(_rebuilt(layer))(x)
+        if kind in ("Multiply", "Add") and len(inputs) != 2:
+            raise ValueError(
+                f"layer {layer.name!r} joins {len(inputs)} tensors, phones join 2: use two layers")
         if kind in ("GlobalAveragePooling2D", "Multiply", "Add", "Concatenate"):
             return _annotated(_rebuilt(layer), output=fake_quant.Activation())(x)
         raise ValueError(
@@ -293,6 +297,11 @@ class _Lowering:
             "from the layers that kdtf.quantize.quantize_aware lists")
 
     def _linear(self, layer, kind):
+        settings = [getattr(layer, name, 1) for name in ("groups", "depth_multiplier")]
+        if settings != [1, 1] or set(getattr(layer, "dilation_rate", (1,))) != {1}:
+            raise ValueError(
+                f"layer {layer.name!r} is a grouped or dilated convolution or has a depth "
+                "multiplier: 8-bit kernels here have none of these")
         if _activation_name(layer) not in ("linear", "relu"):
             raise ValueError(
                 f"layer {layer.name!r} has the activation {_activation_name(layer)!r}: give it an "
@@ -306,10 +315,8 @@ class _Lowering:
         if name == "relu":
             return _annotated(
                 tf_keras.layers.ReLU(name=layer.name), output=fake_quant.Activation(low_limit=0.0))
-        if name in ("hard_swish", "hard_sigmoid") and not self._follows_linear(layer):
-            raise ValueError(
-                f"layer {layer.name!r} is a {name} of what is neither a convolution's, a Dense "
-                "layer's nor a batch norm's result, so its scale cannot become part of a kernel")
+        if name in ("hard_swish", "hard_sigmoid"):
+            self._check_follows_linear(layer)
         if name == "hard_sigmoid":
             return _annotated(
                 fake_quant.HardSigmoid(name=layer.name),
@@ -324,9 +331,16 @@ class _Lowering:
         raise ValueError(
             f"layer {layer.name!r} has the activation {name!r}, expected one of {_ACTIVATIONS}")
 
-    def _follows_linear(self, layer):
+    def _check_follows_linear(self, layer):
         (source,) = _sources(layer)
-        return type(self._layers[source]).__name__ in (*_LINEAR, "BatchNormalization")
+        kind = type(self._layers[source]).__name__
+        active = _activation_name(self._layers[source]) not in (None, "linear")
+        readers = len(self._consumers[source])
+        if kind not in (*_LINEAR, "BatchNormalization") or active or readers > 1:
+            raise ValueError(
+                f"layer {layer.name!r} must be the only reader of a convolution, Dense layer or "
+                "batch norm without an activation, to become part of its kernel; it reads "
+                f"{source!r}, a {kind} with {readers} readers")
 
     def _output(self, layer):
         """The quantizer of what a linear layer gives, None if the next layer takes it over."""

@@ -196,9 +196,21 @@ def with_softmax(content):
     graph.outputs = softmax.outputs
     (output,) = file.signatureDefs[0].outputs
     output.name, output.tensorIndex = b"probabilities", softmax.outputs[0]
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(file.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return _packed(file)
+
+
+def with_lookups_first(content):
+    """Bytes of the file whose GATHERs come before all else.
+
+    XNNPACK leaves lookups out. In the middle of the nodes they cut what it takes in two.
+    """
+    file = schema.ModelT.InitFromPackedBuf(content, 0)
+    (graph,) = file.subgraphs
+    # Lookups of metadata read inputs and tables only, so they may run before anything.
+    made = {index for node in graph.operators for index in node.outputs}
+    graph.operators.sort(key=lambda node: (
+        _builtin(file.operatorCodes[node.opcodeIndex]) != "GATHER" or bool(made & {*node.inputs})))
+    return _packed(file)
 
 
 @contextlib.contextmanager
@@ -231,6 +243,12 @@ def operators_of(content):
     return [
         _builtin(file.operatorCodes[node.opcodeIndex])
         for graph in file.subgraphs for node in graph.operators]
+
+
+def _packed(file):
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(file.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _builtin(code):

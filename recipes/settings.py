@@ -38,8 +38,8 @@ class Config:
     weight_decay: float = 0.02
     temperature: float = 4.0
     alpha: float = 0.7
-    qat_epochs: int = 3
-    qat_learning_rate: float = 1e-4
+    qat_epochs: int = 2
+    qat_learning_rate: float = 1e-5
     qat_freeze_epoch: int = 0
     weights: str | None = "imagenet"
     seed: int = 0
