@@ -44,9 +44,13 @@ def aware(seed=0):
     return quantize.quantize_aware(student(seed), [examples()[0]])
 
 
-def compiled(model, *args, optimizer=None, loss=HARD, metrics=None, **kwargs):
+def compiled(
+    model, *args, optimizer=None, loss=HARD, metrics=None, run_eagerly=False, **kwargs
+):
+    """Tests that a graph would tell nothing more say run_eagerly: tracing takes seconds."""
     distiller = quantize.Distiller(model, *args, **kwargs)
-    distiller.compile(optimizer or tf_keras.optimizers.SGD(0.1), loss, metrics=metrics)
+    distiller.compile(
+        optimizer or tf_keras.optimizers.SGD(0.1), loss, metrics=metrics, run_eagerly=run_eagerly)
     return distiller
 
 
@@ -61,7 +65,8 @@ def test_losses_of_a_step_match_numpy(weighted):
     soft = reference.weighted_mean(reference.soft_target_kl(taught, logits, 3.0), weight)
     hard = reference.weighted_mean(reference.cross_entropy(y, logits), weight)
     distiller = compiled(
-        model, guide, alpha=0.6, temperature=3.0, log_agreement=True, metrics=["accuracy"])
+        model, guide, alpha=0.6, temperature=3.0, log_agreement=True, metrics=["accuracy"],
+        run_eagerly=weighted)
     logs = distiller.train_on_batch(x, y, weight if weighted else None, return_dict=True)
     assert {name: float(value) for name, value in logs.items()} == pytest.approx({
         "loss": 0.6 * soft + 0.4 * hard, "soft_loss": soft, "hard_loss": hard,
@@ -82,7 +87,8 @@ def test_one_sgd_step_moves_the_head_by_the_gradient():
     zero_point = np.round(-low / scale)
     ends = -zero_point * scale + 1e-6, (255 - zero_point) * scale - 1e-6
     by_logits[(logits < ends[0]) | (logits > ends[1])] = 0  # straight through inside the range only
-    compiled(model, guide, alpha=0.6, temperature=3.0).train_on_batch(x, y)
+    distiller = compiled(model, guide, alpha=0.6, temperature=3.0, run_eagerly=True)
+    distiller.train_on_batch(x, y)
     assert len(before) == 2
     for variable in model.get_layer("logits").trainable_variables:
         gradient = features.T @ by_logits if "kernel" in variable.name else by_logits.sum(0)
@@ -94,7 +100,8 @@ def test_logs_are_means_over_the_examples_of_one_epoch():
     losses = []
     for part in (slice(0, 8), slice(8, 12)):
         losses += reference.cross_entropy(y[part], model(x[part], training=True)).tolist()
-    distiller = compiled(model, alpha=0, optimizer=tf_keras.optimizers.SGD(0.0))
+    distiller = compiled(
+        model, alpha=0, optimizer=tf_keras.optimizers.SGD(0.0), run_eagerly=True)
     history = distiller.fit(x, y, 8, epochs=2, shuffle=False, verbose=0).history
     for name in ("loss", "hard_loss"):
         np.testing.assert_allclose(history[name], [np.mean(losses)] * 2, rtol=1e-5)
@@ -106,17 +113,18 @@ def test_alpha_zero_never_asks_the_teacher():
 
     (x, y), model = examples(), aware()
     hard = reference.cross_entropy(y, model(x, training=True)).mean()
-    logs = compiled(model, fails, alpha=0).train_on_batch(x, y, return_dict=True)
+    distiller = compiled(model, fails, alpha=0, run_eagerly=True)
+    logs = distiller.train_on_batch(x, y, return_dict=True)
     assert set(logs) == {"loss", "hard_loss"} and float(logs["loss"]) == pytest.approx(hard, 1e-5)
     with pytest.raises(AssertionError, match="asked"):
-        compiled(model, fails, alpha=0.1).train_on_batch(x, y)
+        compiled(model, fails, alpha=0.1, run_eagerly=True).train_on_batch(x, y)
 
 
 def test_alpha_one_needs_no_loss_and_cached_logits_no_teacher():
     (x, y), model = examples(), aware()
     taught = np.random.default_rng(0).normal(size=(len(y), CLASSES)).astype("float32")
     soft = reference.soft_target_kl(taught, model(x, training=True), 4.0).mean()
-    logs = compiled(model, alpha=1, loss=None).train_on_batch(
+    logs = compiled(model, alpha=1, loss=None, run_eagerly=True).train_on_batch(
         {"image": x, "teacher_logits": taught}, y, return_dict=True)
     assert {name: float(value) for name, value in logs.items()} == pytest.approx(
         {"loss": soft, "soft_loss": soft}, rel=1e-5)
@@ -141,7 +149,7 @@ def test_training_lowers_the_loss_and_moves_every_weight_but_the_ranges():
 def test_the_teacher_is_never_changed():
     guide, (x, y) = teacher(), examples()
     before = guide.get_weights()
-    distiller = compiled(aware(), guide)
+    distiller = compiled(aware(), guide, run_eagerly=True)
     distiller.fit(x, y, 6, epochs=1, verbose=0)
     for one, other in zip(guide.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)

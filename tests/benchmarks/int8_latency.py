@@ -34,13 +34,14 @@ from kdtf import benchmark, export, probe, quantize, students, tflite
 def naive_int8(student, photos, path):
     """Post-training int8 as TensorFlow's guide does it."""
 
-    @tf.function(input_signature=[tf.TensorSpec((1, *student.input_shape[1:]), name="image")])
-    def logits(image):
-        return {"logits": student(image, training=False)}
-
-    with tflite.quiet():
-        concrete = logits.get_concrete_function()
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], student)
+    module = tf.Module()
+    module.weights = [variable.value for variable in student.variables]
+    module.logits = tf.function(
+        lambda image: {"logits": student(image, training=False)}, autograph=False,
+        input_signature=[tf.TensorSpec((1, *student.input_shape[1:]), name="image")])
+    with tflite.quiet(), tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"serving_default": module.logits})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([photo[None]] for photo in photos)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -67,6 +68,14 @@ def plain_student(classes, image_size, squeeze):
             patch.stop()
 
 
+def settle(student, photos):
+    """Batch-norm statistics of the photos: with an untrained student's all signals vanish."""
+    for layer in student.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    student(photos, training=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,6 +87,7 @@ def main():
     shape = (16, args.image_size, args.image_size, 3)
     photos = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
     student = students.mobilenet_v3_small(args.classes, args.image_size)
+    settle(student, photos)
     with tempfile.TemporaryDirectory() as folder:
         files = {}
 
@@ -93,6 +103,7 @@ def main():
         naive_int8(student, photos, path("naive int8"))
         for name, squeeze in (("int8, ReLU only", True), ("int8, no gates", False)):
             plain = plain_student(args.classes, args.image_size, squeeze)
+            settle(plain, photos)
             export.to_tflite(quantize.quantize_aware(plain, [photos]), path(name))
 
         medians = {name: [] for name in files}
