@@ -4,8 +4,8 @@
     quantize.correct_biases(qat, batch)
     distiller = quantize.Distiller(qat, teacher, temperature=4.0)
     loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    distiller.compile(tf_keras.optimizers.Adam(1e-4), loss, metrics=["accuracy"])
-    distiller.fit(batches, epochs=5, callbacks=[quantize.BatchNormFreeze(epoch=1)])
+    distiller.compile(tf_keras.optimizers.Adam(1e-5), loss, metrics=["accuracy"])
+    distiller.fit(batches, epochs=2, callbacks=[quantize.BatchNormFreeze(epoch=0)])
     export.to_tflite(qat, "student_int8.tflite")
 
 tensorflow-model-optimization takes tf_keras models only, and cannot quantise hard-swish. So the
