@@ -61,8 +61,8 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False):
     inputs = _input_specs(model)
     module = tf.Module()
     # The converter freezes only variables that it can reach; the others would become variables of
-    # the file, which nothing initialises: it then runs, and returns NaN.
-    module.weights = [
+    # the file, which nothing initialises: it then runs, and returns NaN. A folded graph has none.
+    module.weights = [] if quantized else [
         variable.value if isinstance(variable, keras.Variable) else variable
         for variable in model.variables]
 
