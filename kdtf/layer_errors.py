@@ -203,10 +203,8 @@ def _int8_results(content, names):
 def _rescaled(student):
     """Names of the layers that a file may hold in another unit: those that feed a hard-swish."""
     return {
-        tensor._keras_history.operation.name for layer in student.layers
-        if getattr(getattr(layer, "activation", None), "__name__", "") in
-        ("hard_swish", "hard_silu")
-        for tensor in keras.tree.flatten(layer.input)}
+        name for layer in student.layers if taps.activation_name(layer) == "hard_swish"
+        for name in taps.sources(layer)}
 
 
 def _error(name, position, wanted, got):

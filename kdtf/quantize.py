@@ -1,5 +1,6 @@
 """Quantization-aware training of students: 8-bit weights and activations, emulated by tfmot.
 
+    student = quantize.equalize(student, calibration=batches)
     qat = quantize.quantize_aware(student, calibration=batches)
     quantize.correct_biases(qat, batch)
     distiller = quantize.Distiller(qat, teacher, temperature=4.0)
@@ -22,11 +23,12 @@ import tf_keras
 
 from kdtf import fake_quant, files, folded, losses, ranges, refusals, taps
 from kdtf.bias_correction import correct_biases
+from kdtf.equalization import equalize
 from kdtf.layer_errors import layer_errors
 from kdtf.train_step import TrainStep, is_number
 
 __all__ = [
-    "BatchNormFreeze", "Distiller", "correct_biases", "layer_errors", "load_weights",
+    "BatchNormFreeze", "Distiller", "correct_biases", "equalize", "layer_errors", "load_weights",
     "quantize_aware", "save_weights"]
 
 _ACTIVATIONS = ("linear", "relu", "hard_swish", "hard_sigmoid")
@@ -247,11 +249,12 @@ class _Lowering:
         self._layers = {layer.name: layer for layer in student.layers}
         self._consumers = {layer.name: [] for layer in student.layers}
         for layer in student.layers:
-            for source in _sources(layer):
+            for source in taps.sources(layer):
                 self._consumers[source].append(layer)
         outputs = {}
         for layer in student.layers:
-            outputs[layer.name] = self._lower(layer, [outputs[name] for name in _sources(layer)])
+            inputs = [outputs[name] for name in taps.sources(layer)]
+            outputs[layer.name] = self._lower(layer, inputs)
         inputs = keras.tree.map_structure(
             lambda tensor: outputs[tensor._keras_history.operation.name], student.input)
         output = outputs[student.outputs[0]._keras_history.operation.name]
@@ -302,16 +305,17 @@ class _Lowering:
             raise ValueError(
                 f"layer {layer.name!r} is a grouped or dilated convolution or has a depth "
                 "multiplier: 8-bit kernels here have none of these")
-        if _activation_name(layer) not in ("linear", "relu"):
+        activation = taps.activation_name(layer)
+        if activation not in ("linear", "relu"):
             raise ValueError(
-                f"layer {layer.name!r} has the activation {_activation_name(layer)!r}: give it an "
+                f"layer {layer.name!r} has the activation {activation!r}: give it an "
                 "Activation layer of its own")
         kernel = fake_quant.Kernel(axis=2 if kind == "DepthwiseConv2D" else -1 % len(
             layer.kernel.shape))
         return _annotated(_rebuilt(layer), kernel=kernel, output=self._output(layer))
 
     def _activation(self, layer):
-        name = _activation_name(layer)
+        name = taps.activation_name(layer)
         if name == "relu":
             return _annotated(
                 tf_keras.layers.ReLU(name=layer.name), output=fake_quant.Activation(low_limit=0.0))
@@ -332,9 +336,9 @@ class _Lowering:
             f"layer {layer.name!r} has the activation {name!r}, expected one of {_ACTIVATIONS}")
 
     def _check_follows_linear(self, layer):
-        (source,) = _sources(layer)
+        (source,) = taps.sources(layer)
         kind = type(self._layers[source]).__name__
-        active = _activation_name(self._layers[source]) not in (None, "linear")
+        active = taps.activation_name(self._layers[source]) not in (None, "linear")
         readers = len(self._consumers[source])
         if kind not in (*_LINEAR, "BatchNormalization") or active or readers > 1:
             raise ValueError(
@@ -345,7 +349,7 @@ class _Lowering:
     def _output(self, layer):
         """The quantizer of what a linear layer gives, None if the next layer takes it over."""
         consumers = self._consumers[layer.name]
-        names = [_activation_name(consumer) for consumer in consumers]
+        names = [taps.activation_name(consumer) for consumer in consumers]
         kinds = [type(consumer).__name__ for consumer in consumers]
         if len(consumers) == 1 and (kinds[0] in _FUSED or names[0] in _FUSED):
             return None
@@ -372,14 +376,3 @@ def _rebuilt(layer):
 _SETTINGS = (
     "name", "filters", "kernel_size", "strides", "padding", "use_bias", "units", "activation",
     "depth_multiplier", "rate", "keepdims", "input_dim", "output_dim", "axis")
-
-
-def _activation_name(layer):
-    name = getattr(getattr(layer, "activation", None), "__name__", None)
-    return "hard_swish" if name == "hard_silu" else name  # Keras 3 has two names for it
-
-
-def _sources(layer):
-    """Names of the layers whose outputs a layer takes."""
-    tensors = [] if type(layer).__name__ == "InputLayer" else keras.tree.flatten(layer.input)
-    return [tensor._keras_history.operation.name for tensor in tensors]

@@ -22,9 +22,10 @@ ALLOWED = {
     "fake_quant": {"ranges"},
     "folded": set(),
     "bias_correction": {"fake_quant", "folded", "taps"},
+    "equalization": {"taps"},
     "quantize": {
-        "bias_correction", "fake_quant", "files", "folded", "layer_errors", "losses", "ranges",
-        "refusals", "taps", "train_step",
+        "bias_correction", "equalization", "fake_quant", "files", "folded", "layer_errors",
+        "losses", "ranges", "refusals", "taps", "train_step",
     },
     "layer_errors": {"charts", "files", "folded", "taps", "tflite"},
     "tflite": set(),
