@@ -1,7 +1,7 @@
 """Files that appear whole or not at all: written beside their place, then renamed."""
 
 import contextlib
-import os
+import secrets
 from pathlib import Path
 
 
@@ -14,7 +14,8 @@ def replacing(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    # Not the process's number: on a shared disk, machines have the same ones.
+    partial = path.with_name(f".partial-{secrets.randbits(64)}-{path.name}")
     try:
         yield partial
         partial.replace(path)

@@ -6,11 +6,14 @@
     python -m tfrecords_tools.build --source grocery/ --out shards/ \\
         --train train.txt --val val.txt --test test.txt --class-names classes.csv
     python -m tfrecords_tools.build --source tfds:beans --out shards/
+    python -m tfrecords_tools.build --source photos.csv --out shards/ \\
+        --runner DirectRunner --direct_num_workers 8 --direct_running_mode multi_processing
 
 A source is a folder with one sub-folder per class (or per split, then class), a CSV with the
 columns `path` and `label` and any metadata columns (empty = missing), the same split over lists,
 or a TensorFlow Datasets name. Nothing is left half-written: an interrupted build is continued by
-the same command.
+the same command. With `--runner` the shards are written on Apache Beam, byte for byte the same;
+source and `--out` must then be on a file system that all workers see under the same path.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from tfrecords_tools import sources
+from tfrecords_tools import beam_runner, sources
 from tfrecords_tools.shards import write_dataset
 
 
@@ -36,6 +39,7 @@ def build(
     workers=None,
     seed=0,
     data_dir=None,
+    runner=None,
 ):
     """Builds a data set; the arguments are those of the command line.
 
@@ -52,25 +56,30 @@ def build(
       workers: processes; None = one per core.
       seed: of split and order.
       data_dir: where TensorFlow Datasets keeps its files, or None.
+      runner: name of a Beam runner and its pipeline options, list of str; None = this machine.
 
     Returns:
       (`kdtf.data.DatasetInfo`, list of `tfrecords_tools.shards.Duplicate`).
 
     Raises:
-      ValueError: the source cannot be read, or has photos without a split and none is asked for.
+      ValueError: the source cannot be read, or has photos without a split and none is asked for;
+        `runner` does not begin with a name, or `workers` is given too.
+      ModuleNotFoundError: a runner without Apache Beam.
     """
-    spool = Path(out) / ".photos"
+    engine = beam_runner.Engine(runner, out) if runner is not None else None
+    spool = Path(out).absolute() / ".photos"  # absolute, as are all paths: workers start elsewhere
+    root = Path(root).absolute() if root else None
     if str(source).startswith("tfds:"):
         photos, classes = sources.from_tfds(str(source).removeprefix("tfds:"), spool, data_dir)
     elif lists:
-        folder = Path(source)
+        folder = Path(source).absolute()
         lists = {split: folder / name for split, name in lists.items()}
         class_names = folder / class_names if class_names else None
         photos, classes = sources.from_lists(lists, root or folder, class_names)
     elif Path(source).is_dir():
-        photos, classes = sources.from_folders(source)
+        photos, classes = sources.from_folders(Path(source).absolute())
     elif Path(source).is_file():
-        photos, classes = sources.from_lists({"": source}, root, class_names)
+        photos, classes = sources.from_lists({"": Path(source).absolute()}, root, class_names)
     else:
         raise ValueError(f"{source} is neither a folder, a CSV file nor tfds:NAME")
     if split_shares is None and any(not photo.split for photo in photos):
@@ -87,6 +96,7 @@ def build(
         examples_per_shard=examples_per_shard,
         workers=workers,
         seed=seed,
+        engine=engine,
     )
     shutil.rmtree(spool, ignore_errors=True)
     return result
@@ -152,9 +162,16 @@ def main(argv=None):
     add("--max-side", type=int, help="shrink photos whose longer side exceeds this many pixels")
     add("--quality", type=int, default=95, help="JPEG quality of what is re-encoded (default 95)")
     add("--examples-per-shard", type=int, default=512, help="photos per shard (default 512)")
-    add("--workers", type=int, help="processes (default: one per core)")
+    add("--workers", type=int, help="processes of this machine (default: one per core)")
     add("--seed", type=int, default=0, help="of split and order (default 0)")
     add("--data-dir", help="where TensorFlow Datasets keeps its files")
+    add(
+        "--runner",
+        nargs=argparse.REMAINDER,
+        metavar="RUNNER",
+        help="Apache Beam runner, then its pipeline options, at the end of the command: "
+        "DirectRunner, FlinkRunner, SparkRunner, DataflowRunner (pip install 'kdtf[beam]')",
+    )
     args = parser.parse_args(argv)
     lists = {s: getattr(args, s) for s in ("train", "val", "test") if getattr(args, s)}
     try:
@@ -171,8 +188,9 @@ def main(argv=None):
             workers=args.workers,
             seed=args.seed,
             data_dir=args.data_dir,
+            runner=args.runner,
         )
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, FileExistsError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     print(summary(info, duplicates))
 

@@ -7,6 +7,7 @@ running it again.
 """
 
 import concurrent.futures
+import functools
 import hashlib
 import io
 import json
@@ -102,12 +103,14 @@ def write_shard(path, photos, encode, classes):
     )
 
 
-def write_dataset(out, photos, encode, *, classes, examples_per_shard=512, workers=None, seed=0):
+def write_dataset(
+    out, photos, encode, *, classes, examples_per_shard=512, workers=None, seed=0, engine=None
+):
     """Shuffles photos within their split, writes all shards on all cores, then `dataset.json`.
 
     The order of photos and the bytes of every shard depend on the arguments only, not on the
-    number of workers. `dataset.json` is written last: a directory that has one is complete. A
-    shard that an interrupted call finished is kept if its inputs are the same.
+    engine or the number of workers. `dataset.json` is written last: a directory that has one is
+    complete. A shard that an interrupted call finished is kept if its inputs are the same.
 
     Args:
       out: directory to write to.
@@ -118,14 +121,21 @@ def write_dataset(out, photos, encode, *, classes, examples_per_shard=512, worke
       examples_per_shard: photos per shard; a split never shares a shard.
       workers: processes; None = one per core, 1 = this one.
       seed: of the shuffle.
+      engine: function of (picklable function, items) to the results in the order of the items,
+        a `beam_runner.Engine` for example; None = processes of this machine.
 
     Returns:
       (`kdtf.data.DatasetInfo`, list of `Duplicate`).
 
     Raises:
-      ValueError: no photos, an id that occurs twice, a label outside `classes`.
+      ValueError: no photos, an id that occurs twice, a label outside `classes`; `workers` beside
+        an engine, which has its own.
       FileExistsError: `out` holds a finished data set.
     """
+    if engine is not None and workers is not None:
+        raise ValueError(
+            f"workers={workers!r} is for this machine's processes: tell the engine its own number"
+        )
     out = Path(out)
     photos = list(photos)
     _check_photos(photos, classes)
@@ -134,7 +144,8 @@ def write_dataset(out, photos, encode, *, classes, examples_per_shard=512, worke
     out.mkdir(parents=True, exist_ok=True)
     plan = _plan_shards(photos, examples_per_shard, seed)
     signature = _signature(plan, classes, encode)
-    written = _write_all(out, plan, encode, classes, signature, workers)
+    write = functools.partial(_write_and_note, out.absolute(), encode, classes)
+    written = _write_all(out, plan, write, signature, engine or _processes(workers))
 
     columns = sorted({column for photo in photos for column in photo.metadata})
     vocabulary = {
@@ -283,37 +294,43 @@ def _finished(out, name, signature):
     return written
 
 
-def _write_all(out, plan, encode: Callable, classes, signature, workers):
+def _write_and_note(out, encode: Callable, classes, job):
+    """Writes a shard and, beside it, the facts by which an interrupted call is continued."""
+    name, photos, signature = job
+    written = write_shard(out / name, photos, encode, classes)
+    text = json.dumps({"signature": signature, "written": written})
+    files.write_text(_facts_path(out, name), text)
+    return written
+
+
+def _write_all(out, plan, write, signature, engine):
     written = {name: _finished(out, name, signature[name]) for name in plan}
     missing = [name for name, facts in written.items() if facts is None]
     total = sum(len(chunk) for chunk in plan.values())
     done = total - sum(len(plan[name]) for name in missing)
-    workers = min(workers or os.cpu_count() or 1, len(missing))
+    jobs = [(name, plan[name], signature[name]) for name in missing]
     with tqdm(total=total, initial=done, unit="photo", desc="writing") as bar:
-        for name, facts in _results(out, plan, encode, classes, missing, workers):
+        for name, facts in zip(missing, engine(write, jobs) if jobs else (), strict=True):
             written[name] = facts
-            text = json.dumps({"signature": signature[name], "written": facts})
-            files.write_text(_facts_path(out, name), text)
             bar.update(len(plan[name]))
     return written
 
 
-def _results(out, plan, encode, classes, names, workers):
-    """Yields (name, `Written`) as shards are finished, here or in worker processes."""
-    if workers <= 1:
-        for name in names:
-            yield name, write_shard(out / name, plan[name], encode, classes)
-        return
-    # Fresh processes: TensorFlow's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = {
-            pool.submit(write_shard, out / name, plan[name], encode, classes): name
-            for name in names
-        }
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+def _processes(workers):
+    """The engine that runs in this process or in worker processes of this machine."""
+
+    def run(function, jobs):
+        count = min(workers or os.cpu_count() or 1, len(jobs))
+        if count <= 1:
+            yield from map(function, jobs)
+            return
+        # Fresh processes: TensorFlow's threads do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as pool:
+            try:
+                yield from pool.map(function, jobs)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    return run
