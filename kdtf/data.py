@@ -200,6 +200,8 @@ def training_batches(
     class_weights=None,
     augmentation=augment.Augmentation(),  # noqa: B008 (frozen)
     shuffle_examples=1024,
+    worker=0,
+    workers=1,
 ):
     """Augmented batches in an order and with views that `seed` alone decides.
 
@@ -222,6 +224,9 @@ def training_batches(
       class_weights: float [classes], the sample weight of each class; 1 if None.
       augmentation: an `augment.Augmentation`.
       shuffle_examples: photos per shuffled window.
+      worker, workers: which share of every batch to deliver, of how many: `batch_size / workers`
+        photos, of which no other worker decodes one. Together the workers' n-th batches are the
+        n-th batch of one worker alone, so each photo is seen once an epoch.
 
     Returns:
       `tf.data.Dataset` of (x, label int32 [batch], sample weight float32 [batch]), where x is
@@ -230,11 +235,17 @@ def training_batches(
       [batch]}.
 
     Raises:
-      ValueError: unknown split or column, an empty split, class_weights of another length.
+      ValueError: unknown split or column, an empty split, class_weights of another length, a batch
+        that does not divide by the workers.
     """
     paths = info.paths(split)
     batch_size = min(batch_size, info.split(split).examples)
     _check(info, split, batch_size)
+    if batch_size % workers or not 0 <= worker < workers:
+        raise ValueError(
+            f"a batch of {batch_size} photos cannot be shared out to worker {worker} of {workers}: "
+            "give a batch_size that is a multiple of workers, and workers from 0 on"
+        )
     parse = _parser(info, columns, class_weights)
     used = steps_per_epoch(info, split, batch_size) * batch_size
 
@@ -248,7 +259,8 @@ def training_batches(
             return tf.gather(window, _permutation(tf.size(window), tf.stack([epoch, seed, number])))
 
         windows = records.batch(shuffle_examples).enumerate().map(shuffle_window)
-        return windows.unbatch().take(used).map(lambda record: (epoch, record))
+        mine = windows.unbatch().take(used).shard(workers, worker)
+        return mine.map(lambda record: (epoch, record))
 
     def view(epoch, record):
         x, label, weight = parse(record)
@@ -259,7 +271,7 @@ def training_batches(
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_records)
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=True)
+    dataset = dataset.batch(batch_size // workers, drop_remainder=True)
     return dataset.prefetch(2)
 
 

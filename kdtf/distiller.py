@@ -163,12 +163,33 @@ class Distiller(TrainStep, keras.Model):
         logs = self.compute_metrics(x, y, logits, sample_weight)
         # Without what this step has not measured, whose tracker would say 0.
         hidden = {"loss", *self._trackers} - names
-        return {name: value for name, value in logs.items() if name not in hidden}
+        logs = {name: value for name, value in logs.items() if name not in hidden}
+        if _over_many_hosts(tf.distribute.get_strategy()):
+            # There Keras takes the mean over the first axis, which its own scalars lack.
+            logs = {name: tf.expand_dims(value, axis=0) for name, value in logs.items()}
+        return logs
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras would add up a first batch over the replicas, and fail where their shares differ
+        # in size or lie on several hosts. To build metrics and losses one replica's share will do.
+        strategy = self.distribute_strategy
+        if iterator is not None and strategy.num_replicas_in_sync > 1:
+            _, _, batches = next(iter(iterator))
+            data_batch = keras.tree.map_structure(
+                lambda values: strategy.experimental_local_results(values)[0], next(batches)
+            )
+            iterator = None
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def _get_metrics_result_or_logs(self, logs):
         # The exact metrics over all replicas and steps, of those names that the steps reported.
         metrics = self.get_metrics_result()
         return {name: metrics.get(name, value) for name, value in logs.items()}
+
+
+def _over_many_hosts(strategy):
+    many = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return many and strategy.extended._in_multi_worker_mode()  # as Keras asks
 
 
 class _Reduction(keras.losses.Loss):

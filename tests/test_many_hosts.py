@@ -1,0 +1,84 @@
+"""MultiWorkerMirroredStrategy in two real processes against one process: losses and weights."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import two_hosts
+from test_data import COLOURS, encode_solid, photos
+
+from tfrecords_tools.shards import write_dataset
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What two workers leave after all trainings of `two_hosts`."""
+    folder = tmp_path_factory.mktemp("hosts")
+    write_dataset(
+        folder / "shards", photos(), encode_solid, classes=tuple(COLOURS), examples_per_shard=7,
+        workers=1,
+    )  # fmt: skip
+    hosts = [f"localhost:{port}" for port in free_ports(2)]
+    here = os.path.dirname(__file__)
+    workers = []
+    for index in range(2):
+        task = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
+        environment = os.environ | {
+            "TF_CONFIG": json.dumps(task),
+            "PYTHONPATH": os.pathsep.join([here, os.path.dirname(here), *sys.path]),
+            "CUDA_VISIBLE_DEVICES": "-1",
+        }
+        with open(folder / f"{index}.log", "w") as log:
+            workers.append(
+                subprocess.Popen(
+                    [sys.executable, two_hosts.__file__, str(folder)],
+                    env=environment, stdout=log, stderr=log,
+                )
+            )  # fmt: skip
+    try:
+        statuses = [worker.wait(timeout=300) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    logs = "".join((folder / f"{index}.log").read_text()[-3000:] for index in range(2))
+    assert statuses == [0, 0], logs
+    return folder
+
+
+@pytest.mark.parametrize("training", [two_hosts.keras_3, two_hosts.shards])
+def test_two_hosts_equal_one_process(folder, tmp_path, training):
+    (tmp_path / "shards").symlink_to(folder / "shards")
+    weights, logs, steps = training(tmp_path, 0)
+    name, found = training.__name__, []
+    for worker in range(2):
+        with np.load(folder / f"{name}-{worker}.npz") as archive:
+            for number, array in enumerate(weights):
+                np.testing.assert_allclose(archive[f"arr_{number}"], array, rtol=0, atol=1e-5)
+        found.append(json.loads((folder / f"{name}-{worker}.json").read_text()))
+    assert found[0] == found[1]
+    assert set(found[0]["logs"]) == set(logs)
+    for key, values in logs.items():
+        np.testing.assert_allclose(found[0]["logs"][key], values, rtol=1e-5, err_msg=key)
+    np.testing.assert_allclose(found[0]["steps"], steps, rtol=1e-5)
+
+
+def test_what_workers_save_is_whole(folder, tmp_path):
+    weights, _, _ = two_hosts.keras_3(tmp_path, 0)
+    for path in (folder, tmp_path):
+        student = keras.models.load_model(path / "student.keras")
+        for a, b in zip(student.get_weights(), weights, strict=False):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+    assert (folder / "1.weights.h5").stat().st_size > 10_000
