@@ -163,11 +163,7 @@ class Distiller(TrainStep, keras.Model):
         logs = self.compute_metrics(x, y, logits, sample_weight)
         # Without what this step has not measured, whose tracker would say 0.
         hidden = {"loss", *self._trackers} - names
-        logs = {name: value for name, value in logs.items() if name not in hidden}
-        if _over_many_hosts(tf.distribute.get_strategy()):
-            # There Keras takes the mean over the first axis, which its own scalars lack.
-            logs = {name: tf.expand_dims(value, axis=0) for name, value in logs.items()}
-        return logs
+        return {name: value for name, value in logs.items() if name not in hidden}
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras would add up a first batch over the replicas, and fail where their shares differ
@@ -181,15 +177,35 @@ class Distiller(TrainStep, keras.Model):
             iterator = None
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
+    def _make_function(self, step_function):
+        strategy = self.distribute_strategy
+        many = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        if not many or not strategy.extended._in_multi_worker_mode():
+            return super()._make_function(step_function)
+        # There Keras takes the mean of every log over its first axis, which scalars lack, and the
+        # hosts, which wait for each other every time. So all logs travel as one row.
+        shapes = {}
+
+        def one_row(data):
+            logs = step_function(data)
+            shapes.update({name: value.shape for name, value in logs.items()})
+            flat = [tf.reshape(tf.cast(value, tf.float32), [-1]) for value in logs.values()]
+            return tf.concat(flat, axis=0)[tf.newaxis]
+
+        function = super()._make_function(one_row)
+
+        def logs_by_name(iterator):
+            row = function(iterator)
+            parts = tf.split(row, [shape.num_elements() for shape in shapes.values()])
+            named = zip(shapes.items(), parts, strict=True)
+            return {name: tf.reshape(part, shape) for (name, shape), part in named}
+
+        return logs_by_name
+
     def _get_metrics_result_or_logs(self, logs):
         # The exact metrics over all replicas and steps, of those names that the steps reported.
         metrics = self.get_metrics_result()
         return {name: metrics.get(name, value) for name, value in logs.items()}
-
-
-def _over_many_hosts(strategy):
-    many = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    return many and strategy.extended._in_multi_worker_mode()  # as Keras asks
 
 
 class _Reduction(keras.losses.Loss):

@@ -164,10 +164,13 @@ class Distiller(TrainStep, tf_keras.Model):
         return self.compiled_loss(y, logits, sample_weight)
 
     def _additional_losses(self):
-        return self.losses
+        return [tf.nn.scale_regularization_loss(loss) for loss in self.losses]
 
     def _reduce(self, values, sample_weight):
-        return _Reduction(self._reduction)(values, values, sample_weight)
+        values = _Weighted(reduction="none")(values, values, sample_weight)
+        if self._reduction == "sum":
+            return tf.reduce_sum(values)
+        return tf.nn.compute_average_loss(values)  # over the batch of all replicas
 
     def _scaled(self, loss):
         return loss
@@ -176,9 +179,11 @@ class Distiller(TrainStep, tf_keras.Model):
         return tf_keras.metrics.Mean(name=name)
 
     def _track_losses(self, logits, loss, **parts):
+        # Undoes the division by the number of replicas, which is for the gradient's sum only.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         size = tf.shape(logits)[0]
         for name, value in {"loss": loss, **parts}.items():
-            self._trackers[name].update_state(value, sample_weight=size)
+            self._trackers[name].update_state(value * replicas, sample_weight=size)
 
     def _tracked_names(self):
         return ["loss", *super()._tracked_names()]
@@ -190,11 +195,8 @@ class Distiller(TrainStep, tf_keras.Model):
         return {metric.name: metric.result() for metric in measured}
 
 
-class _Reduction(tf_keras.losses.Loss):
-    """tf_keras's own weighting and reduction of losses per example."""
-
-    def __init__(self, reduction):
-        super().__init__(reduction=reduction)
+class _Weighted(tf_keras.losses.Loss):
+    """tf_keras's own weighting of losses per example."""
 
     def call(self, y_true, y_pred):
         return y_pred

@@ -164,6 +164,20 @@ def test_an_epoch_holds_no_photo_twice(info):
     assert Counter(labels) == {0: 10, 1: 10, 2: 10}
 
 
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_every_batch(info, workers):
+    options = {"batch_size": 6, "shuffle_examples": 8, "columns": ["region"]}
+    whole = listed(plain(info, **options))
+    shares = [
+        listed(plain(info, worker=worker, workers=workers, **options)) for worker in range(workers)
+    ]
+    assert [len(share) for share in shares] == [len(whole)] * workers
+    for batch, *parts in zip(whole, *shares, strict=True):
+        for leaf, *pieces in zip(batch, *parts, strict=True):
+            assert {len(piece) for piece in pieces} == {6 // workers}
+            np.testing.assert_array_equal(np.stack(pieces, 1).reshape(leaf.shape), leaf)
+
+
 def test_a_small_window_still_reads_every_photo(info):
     batches = plain(info, epochs=1, batch_size=5, shuffle_examples=3)
     assert Counter(np.concatenate([y for _, y, _ in batches])) == {0: 10, 1: 10, 2: 10}

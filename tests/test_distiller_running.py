@@ -130,6 +130,12 @@ def test_two_replicas_equal_one_device():
         assert set(logs) == set(mirrored_logs)
         for name in logs:
             np.testing.assert_allclose(logs[name], mirrored_logs[name], rtol=1e-4, err_msg=name)
+
+        with strategy.scope():  # shares of 4 and 3 examples, which Keras cannot build metrics on
+            distiller = Distiller(t.mlp(2), t.mlp(1))
+            distiller.compile("sgd", t.HARD, metrics=["accuracy"])
+            logs = distiller.fit(t.batches(2, batch=7), verbose=0).history
+        assert np.isfinite(logs["loss"]).all()
     """
     in_new_process(script)
 

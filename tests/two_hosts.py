@@ -1,7 +1,4 @@
-"""Trainings that two processes share, and the command that starts one of the two.
-
-    TF_CONFIG=... python two_hosts.py FOLDER
-"""
+"""Trainings that two processes share. `TF_CONFIG=... python two_hosts.py FOLDER` is one of them."""
 
 import json
 import sys
@@ -10,11 +7,26 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from small_models import HARD, batches, mlp
+import tf_keras
+from small_models import CLASSES, HARD, batches, mlp
 
-from kdtf import data, losses
+from kdtf import data, losses, quantize, students
 from kdtf.distiller import Distiller
 from kdtf.taps import Hint
+
+
+class Labels(keras.metrics.Metric):
+    """How often each label has been seen: a metric that is no scalar."""
+
+    def __init__(self):
+        super().__init__(name="labels")
+        self.counts = self.add_variable((CLASSES,), "zeros", name="counts")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.counts.assign_add(tf.reduce_sum(tf.one_hot(y_true, CLASSES), axis=0))
+
+    def result(self):
+        return tf.convert_to_tensor(self.counts)
 
 
 class Steps(keras.callbacks.Callback):
@@ -28,8 +40,8 @@ class Steps(keras.callbacks.Callback):
         self.losses.append(float(logs["loss"]))
 
 
-def keras_3(folder, worker):
-    """Hints, schedules, regularisers, weights, validation; returns weights and logs."""
+def untrained():
+    """A Distiller with a hint, schedules, a regulariser and momentum."""
     teacher, student = mlp(1), mlp(2)
     keras.utils.set_random_seed(3)
     adapter = keras.layers.Dense(7, kernel_regularizer="l2")
@@ -40,8 +52,14 @@ def keras_3(folder, worker):
         alpha=lambda step: 0.5 + tf.cast(step, tf.float32) / 100,
         log_agreement=True,
     )
-    distiller.compile(keras.optimizers.SGD(0.1, momentum=0.9), HARD, metrics=["accuracy"])
-    steps, examples = Steps(), batches(4, weights=True)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    distiller.compile(optimizer, HARD, metrics=["accuracy", Labels()])
+    return distiller
+
+
+def keras_3(folder, worker):
+    """Training with weights and validation; then evaluation, prediction and files."""
+    distiller, steps, examples = untrained(), Steps(), batches(4, weights=True)
     logs = distiller.fit(
         examples, epochs=2, verbose=0, validation_data=examples, callbacks=[steps]
     ).history
@@ -83,15 +101,30 @@ def shards(folder, worker):
     return distiller.get_weights(), logs, steps.losses
 
 
+def eight_bits(folder, worker):
+    """The same for a quantization-aware student, which is a model of tf_keras."""
+    keras.utils.set_random_seed(3)
+    images = np.random.default_rng(0).uniform(0, 255, (32, 28, 28, 1)).astype("float32")
+    examples = tf.data.Dataset.from_tensor_slices((images, np.arange(32) % 10)).batch(8)
+    student = quantize.quantize_aware(students.tiny_cnn(10), [images])
+    distiller = quantize.Distiller(student, students.tiny_cnn(10))
+    loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile(tf_keras.optimizers.SGD(1e-3), loss, metrics=["accuracy"])
+    # Statistics of a batch would be those of each host's share.
+    freeze = quantize.BatchNormFreeze(epoch=0)
+    logs = distiller.fit(examples, epochs=2, verbose=0, callbacks=[freeze]).history
+    return distiller.get_weights(), logs, []
+
+
 def main():
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     worker = strategy.cluster_resolver.task_id
     folder = Path(sys.argv[1])
     with strategy.scope():
-        for training in (keras_3, shards):
+        for training in (keras_3, shards, eight_bits):
             weights, logs, steps = training(folder, worker)
             np.savez(folder / f"{training.__name__}-{worker}.npz", *weights)
-            found = json.dumps({"logs": logs, "steps": steps})
+            found = json.dumps({"logs": logs, "steps": steps}, default=lambda a: a.tolist())
             (folder / f"{training.__name__}-{worker}.json").write_text(found)
 
 
