@@ -272,7 +272,7 @@ def training_batches(
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_records)
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size // workers, drop_remainder=True)
-    return dataset.prefetch(2)
+    return dataset.prefetch(2).with_options(_sharded_by_example())
 
 
 def evaluation_batches(info, split, batch_size, image_size, *, columns=(), crop_fraction=0.875):
@@ -293,7 +293,8 @@ def evaluation_batches(info, split, batch_size, image_size, *, columns=(), crop_
     dataset = tf.data.TFRecordDataset(info.paths(split))
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     cardinality = tf.data.experimental.assert_cardinality(info.split(split).examples)
-    return dataset.apply(cardinality).batch(batch_size).prefetch(2)
+    dataset = dataset.apply(cardinality).batch(batch_size).prefetch(2)
+    return dataset.with_options(_sharded_by_example())
 
 
 def select_inputs(model):
@@ -332,6 +333,14 @@ def _check(info, split, batch_size):
             f"split {split!r} of {info.directory} has {info.split(split).examples} photos but "
             f"{labelled} labels: supervised batches need a label for every photo"
         )
+
+
+def _sharded_by_example():
+    # What several hosts do with a data set that is given to them whole. By file, TensorFlow's own
+    # choice, their batches would be others than one host's, and of unequal number.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return options
 
 
 def _parser(info, columns, class_weights):

@@ -60,6 +60,17 @@ def refuse_odd(number):
     return number
 
 
+def number_of(item):
+    return item + 1
+
+
+@needs_beam
+def test_the_way_of_cluster_runners(tmp_path):
+    """Beam's own job service takes the pipeline as Flink's and Spark's do."""
+    service = ["PortableRunner", "--job_endpoint", "embed", "--environment_type", "LOOPBACK"]
+    assert beam_runner.Engine(service, tmp_path)(number_of, range(5)) == [1, 2, 3, 4, 5]
+
+
 def give_up(number):
     raise OSError(f"no disk for {number}")
 

@@ -239,6 +239,8 @@ def test_select_inputs_keeps_what_a_model_takes(info):
         (lambda info: plain(info, columns=("shop",)), "no metadata column 'shop', only region"),
         (lambda info: plain(info, class_weights=[1.0]), "1 entries, .* 3 classes"),
         (lambda info: plain(info, batch_size=0), "batch_size must be at least 1, got 0"),
+        (lambda info: plain(info, workers=3), "batch of 4 .* shared out to worker 0 of 3"),
+        (lambda info: plain(info, worker=2, workers=2), "shared out to worker 2 of 2"),
     ],
 )
 def test_wrong_requests_are_refused(info, call, message):

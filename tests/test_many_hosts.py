@@ -27,10 +27,9 @@ def free_ports(count):
 def folder(tmp_path_factory):
     """What two workers leave after all trainings of `two_hosts`."""
     folder = tmp_path_factory.mktemp("hosts")
-    write_dataset(
-        folder / "shards", photos(), encode_solid, classes=tuple(COLOURS), examples_per_shard=7,
-        workers=1,
-    )  # fmt: skip
+    members, classes = photos() + photos(4, "val"), tuple(COLOURS)
+    out = folder / "shards"
+    write_dataset(out, members, encode_solid, classes=classes, examples_per_shard=7, workers=1)
     hosts = [f"localhost:{port}" for port in free_ports(2)]
     here = os.path.dirname(__file__)
     workers = []
@@ -42,12 +41,8 @@ def folder(tmp_path_factory):
             "CUDA_VISIBLE_DEVICES": "-1",
         }
         with open(folder / f"{index}.log", "w") as log:
-            workers.append(
-                subprocess.Popen(
-                    [sys.executable, two_hosts.__file__, str(folder)],
-                    env=environment, stdout=log, stderr=log,
-                )
-            )  # fmt: skip
+            command = [sys.executable, two_hosts.__file__, str(folder)]
+            workers.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
     try:
         statuses = [worker.wait(timeout=300) for worker in workers]
     finally:

@@ -72,7 +72,7 @@ def keras_3(folder, worker):
 
 
 def shards(folder, worker):
-    """Photos from shards, of which each worker decodes its own."""
+    """Photos from shards, of which each worker decodes its own; in validation all of them."""
     info = data.DatasetInfo.load(Path(folder) / "shards")
 
     def dataset(context):
@@ -81,21 +81,21 @@ def shards(folder, worker):
             worker=context.input_pipeline_id, workers=context.num_input_pipelines,
         )  # fmt: skip
         mine = mine.rebatch(context.get_per_replica_batch_size(6))
-        return mine.map(lambda x, *rest: (x["image"], *rest))
+        return mine.map(data.select_inputs(student))
 
     keras.utils.set_random_seed(3)
-    layers = keras.layers
-    student = keras.Sequential(
-        [keras.Input((16, 16, 3)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3)]
-    )
+    image = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    student = keras.Model(image, keras.layers.Dense(3)(x))
     distiller = Distiller(student, lambda x: x[:, 3, 5] / 100)
     distiller.compile(keras.optimizers.SGD(0.01), HARD)
-    steps = Steps()
+    steps, held_out = Steps(), data.evaluation_batches(info, "val", 4, 16)
     logs = distiller.fit(
         tf.distribute.get_strategy().distribute_datasets_from_function(dataset),
         steps_per_epoch=data.steps_per_epoch(info, "train", 6),
         epochs=2,
         verbose=0,
+        validation_data=held_out.map(data.select_inputs(student)),
         callbacks=[steps],
     ).history
     return distiller.get_weights(), logs, steps.losses

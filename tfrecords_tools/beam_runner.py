@@ -63,7 +63,8 @@ class Engine:
             count = 0
             for count, item in enumerate(items, 1):
                 files.write_bytes(_item_path(work, count - 1), pickle.dumps((function, item)))
-            with beam.Pipeline(runner=_runner(self._runner), argv=self._flags) as pipeline:
+            argv = ["--runner", self._runner, *self._flags]
+            with beam.Pipeline(runner=_replacement(self._runner), argv=argv) as pipeline:
                 numbers = pipeline | beam.Create(range(count)) | beam.Reshuffle()
                 numbers | beam.Map(_do, work)
             return [_result(work, number) for number in range(count)]
@@ -82,9 +83,10 @@ def _apache_beam():
     return apache_beam
 
 
-def _runner(name):
-    if name != "DirectRunner":
-        return name
+def _replacement(runner):
+    """What runs in place of a runner; None = itself."""
+    if runner != "DirectRunner":
+        return None
     # Beam's DirectRunner would first download Prism, which ignores --direct_num_workers.
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
