@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import keras
+from test_data import COLOURS, encode_solid, photos
 
 from kdtf import tflite
+from tfrecords_tools.shards import write_dataset
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +50,25 @@ distiller = kdtf.Distiller(students.tiny_cnn(10), teacher)
 """
     run(before + examples()[1], tmp_path)
     assert tflite.linear_scales((tmp_path / "student_int8.tflite").read_bytes())
+
+
+def test_the_example_for_several_hosts_runs_on_one(tmp_path):
+    write_dataset(
+        tmp_path / "shards", photos() + photos(3, "val"), encode_solid, classes=tuple(COLOURS)
+    )
+    before = """
+import keras
+from kdtf import students
+
+def small(classes, side):  # the real one would take minutes
+    image = keras.Input((side, side, 3), name="image")
+    return keras.Model(image, keras.layers.Dense(classes)(keras.layers.Flatten()(image)))
+
+students.mobilenet_v3_small = small
+small(3, 224).save("teacher.keras")
+"""
+    run(before + examples()[2], tmp_path)
+    assert keras.models.load_model(tmp_path / "student.keras").output_shape == (None, 3)
 
 
 def test_ci_runs_the_readme_s_test_command():

@@ -107,6 +107,8 @@ def eight_bits(folder, worker):
     images = np.random.default_rng(0).uniform(0, 255, (32, 28, 28, 1)).astype("float32")
     examples = tf.data.Dataset.from_tensor_slices((images, np.arange(32) % 10)).batch(8)
     student = quantize.quantize_aware(students.tiny_cnn(10), [images])
+    kernel = student.trainable_variables[0]
+    student.add_loss(lambda: tf.reduce_sum(kernel**2))
     distiller = quantize.Distiller(student, students.tiny_cnn(10))
     loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(tf_keras.optimizers.SGD(1e-3), loss, metrics=["accuracy"])
