@@ -109,7 +109,7 @@ def eight_bits(folder, worker):
     student = quantize.quantize_aware(students.tiny_cnn(10), [images])
     kernel = student.trainable_variables[0]
     student.add_loss(lambda: tf.reduce_sum(kernel**2))
-    distiller = quantize.Distiller(student, students.tiny_cnn(10))
+    distiller = quantize.Distiller(student, lambda images: images[:, 3, :10, 0] / 20)
     loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(tf_keras.optimizers.SGD(1e-3), loss, metrics=["accuracy"])
     # Statistics of a batch would be those of each host's share.
