@@ -18,6 +18,7 @@ from tqdm import tqdm
 import kdtf
 from kdtf import (
     benchmark,
+    comparison,
     data,
     deploy,
     export,
@@ -247,7 +248,7 @@ class Run:
 
     def _verdict(self, predictions, baseline, distilled):
         labels = self._test_labels
-        return {"seeds": 1} | metrics.paired_difference(
+        return {"seeds": 1} | comparison.paired_difference(
             predictions[baseline] == labels, predictions[distilled] == labels
         )
 

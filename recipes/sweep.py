@@ -18,7 +18,7 @@ from pathlib import Path
 import distill
 import train_teacher
 
-from kdtf import files, metrics
+from kdtf import files, intervals
 
 FIGURES = ("top1", "top5", "macro_f1", "head_top1", "tail_top1", "ece", "nll")
 
@@ -80,7 +80,7 @@ def table(summary):
 
 def _figures(rows):
     return {
-        figure: metrics.mean_interval([row[figure] for row in rows])
+        figure: intervals.mean_interval([row[figure] for row in rows])
         | {"values": [row[figure] for row in rows]}
         for figure in FIGURES
         if all(row.get(figure) is not None for row in rows)

@@ -9,7 +9,11 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "__init__": {"distiller"},
     "losses": set(),
-    "metrics": set(),
+    "predictions": set(),
+    "intervals": set(),
+    "calibration": {"predictions"},
+    "metrics": {"calibration", "predictions"},
+    "comparison": {"intervals"},
     "students": set(),
     "augment": set(),
     "taps": set(),

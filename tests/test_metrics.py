@@ -1,12 +1,11 @@
 import hypothesis
 import numpy as np
 import pytest
-import scipy.special
 import sklearn.metrics
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kdtf import metrics
+from kdtf import calibration, metrics
 
 # No deadline: how fast the machine is tells nothing about the numbers.
 any_of = hypothesis.settings(deadline=None, max_examples=60, derandomize=True)
@@ -76,29 +75,6 @@ def test_macro_f1_matches_numpy():
     assert metrics.macro_f1_score(predictions, labels, 6) == pytest.approx(np.mean(scores))
 
 
-def test_calibration_error_golden():
-    # Confidences 0.7 (right), 0.6 (wrong), 0.5 (right), 0.6 (wrong).
-    # Two bins: 0.5 belongs to (0, 0.5], gap |1 - 0.5|; the rest have accuracy 1/3, confidence
-    # 1.9/3, gap 0.3. Weighted: 0.25 * 0.5 + 0.75 * 0.3 = 0.35.
-    logits = np.log(PROBS)
-    assert metrics.expected_calibration_error(logits, LABELS, bins=2) == pytest.approx(0.35)
-    # One bin: |2/4 - 2.4/4| = 0.1.
-    assert metrics.expected_calibration_error(logits, LABELS, bins=1) == pytest.approx(0.1)
-
-
-def test_calibration_error_matches_a_loop():
-    rng = np.random.default_rng(2)
-    logits, labels = rng.normal(size=(500, 5)) * 2, rng.integers(0, 5, 500)
-    probs = scipy.special.softmax(logits, 1)
-    confidence, right = probs.max(1), probs.argmax(1) == labels
-    want = 0
-    for low in np.arange(15) / 15:
-        inside = (confidence > low) & (confidence <= low + 1 / 15)
-        if inside.any():
-            want += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert metrics.expected_calibration_error(logits, labels) == pytest.approx(want)
-
-
 def test_negative_log_likelihood():
     logits = np.log(PROBS)
     want = -np.log([0.7, 0.3, 0.5, 0.2]).mean()
@@ -155,7 +131,7 @@ def test_evaluate_golden():
     # Head is class 0 (both right), tail is class 2 (photo 1, wrong).
     assert got == {
         "top1": 0.5, "top5": 1.0, "macro_f1": pytest.approx(1 / 3), "examples": 4,
-        "ece": metrics.expected_calibration_error(np.log(PROBS), LABELS),
+        "ece": calibration.expected_calibration_error(np.log(PROBS), LABELS),
         "nll": metrics.negative_log_likelihood(np.log(PROBS), LABELS),
         "head_top1": 1.0, "tail_top1": 0.0}
 
@@ -165,96 +141,16 @@ def test_evaluate_without_a_photo_of_the_tail():
     assert got["tail_top1"] is None and got["head_top1"] == 1.0
 
 
-def pairs(both, only_distilled, only_baseline, neither):
-    baseline = [True] * both + [False] * only_distilled + [True] * only_baseline + [False] * neither
-    distilled = [True] * (both + only_distilled) + [False] * (only_baseline + neither)
-    return np.array(baseline), np.array(distilled)
-
-
-def test_paired_difference_golden():
-    got = metrics.paired_difference(*pairs(40, 12, 4, 4))
-    # McNemar: 2 * sum(C(16, i), i <= 4) / 2**16 = 2 * 2517 / 65536.
-    assert got["p_value"] == pytest.approx(2 * 2517 / 65536)
-    assert got["difference"] == pytest.approx(8 / 60)
-    # Wilson: 52/60 in [0.758349, 0.930859], 44/60 in [0.609913, 0.828673]. The cross product
-    # 40 * 4 - 12 * 4 = 112, less n/2 = 30, over sqrt(52 * 8 * 44 * 16) gives phi = 0.15152.
-    # Down: sqrt(.108318^2 - 2 phi .108318 * .095340 + .095340^2) = 0.133015.
-    # Up: sqrt(.123420^2 - 2 phi .123420 * .064192 + .064192^2) = 0.130200.
-    assert got["interval"] == pytest.approx([8 / 60 - 0.133015, 8 / 60 + 0.130200], abs=2e-6)
-    assert got["verdict"] == "no difference shown"     # The interval alone would say "helps".
-    assert (got["only_distilled"], got["only_baseline"], got["test_examples"]) == (12, 4, 60)
-
-
-def test_paired_interval_is_the_bootstrap_s_where_that_is_sound():
-    baseline, distilled = pairs(1500, 140, 90, 270)
-    rng = np.random.default_rng(0)
-    gains = distilled.astype(int) - baseline
-    means = [rng.choice(gains, len(gains)).mean() for _ in range(2000)]
-    got = metrics.paired_difference(baseline, distilled)
-    assert got["interval"] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1.5e-3)
-    assert got["verdict"] == "helps"
-
-
-def test_paired_interval_covers_the_truth():
-    rng = np.random.default_rng(3)
-    covered = []
-    for _ in range(400):
-        outcome = rng.choice(4, 80, p=[0.8, 0.1, 0.04, 0.06])
-        low, high = metrics.paired_difference(
-            np.isin(outcome, [0, 2]), np.isin(outcome, [0, 1]))["interval"]
-        covered.append(low <= 0.06 <= high)
-    assert 0.92 <= np.mean(covered) <= 0.99
-
-
-@any_of
-@hypothesis.given(st.tuples(*[st.integers(0, 40)] * 4).filter(any))
-def test_paired_difference_mirrors(table):
-    both, ours, theirs, neither = table
-    got = metrics.paired_difference(*pairs(both, ours, theirs, neither))
-    mirrored = metrics.paired_difference(*pairs(both, theirs, ours, neither))
-    low, high = got["interval"]
-    assert -1 - 1e-9 <= low <= got["difference"] + 1e-9 and got["difference"] <= high + 1e-9
-    assert mirrored["interval"] == pytest.approx([-high, -low], abs=1e-9)
-    assert mirrored["p_value"] == pytest.approx(got["p_value"])
-    swapped = {"helps": "hurts", "hurts": "helps"}
-    assert mirrored["verdict"] == swapped.get(got["verdict"], got["verdict"])
-
-
-def test_verdict_needs_p_and_interval():
-    assert metrics.paired_difference(*pairs(50, 20, 2, 10))["verdict"] == "helps"
-    assert metrics.paired_difference(*pairs(50, 2, 20, 10))["verdict"] == "hurts"
-    same = metrics.paired_difference(*pairs(5, 0, 0, 5))
-    assert same["verdict"] == "no difference shown" and same["p_value"] == 1.0
-    # The interval is above 0, but p = 0.077.
-    few = metrics.paired_difference(*pairs(40, 12, 4, 4))
-    assert few["interval"][0] > 0 and few["verdict"] == "no difference shown"
-    assert metrics.paired_difference(*pairs(40, 12, 4, 4), confidence=0.9)["verdict"] == "helps"
-
-
-def test_mean_interval_golden():
-    # Standard deviation 1, t(2; 0.975) = 4.302653, over sqrt(3).
-    got = metrics.mean_interval([1.0, 2.0, 3.0])
-    assert got["mean"] == 2.0 and got["count"] == 3
-    assert got["interval"] == pytest.approx([2 - 2.484138, 2 + 2.484138], abs=1e-5)
-    assert metrics.mean_interval([0.5, 0.5])["interval"] == [0.5, 0.5]
-
-
 @pytest.mark.parametrize("call, message", [
     (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [0], 3), "k must be 1 to 2"),
     (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [2], 1), "0..1, got 2 to 2"),
     (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [0.0], 1), "integer type, got float64"),
     (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [0, 1], 1), r"\(1, 2\) and \(2,\)"),
     (lambda: metrics.negative_log_likelihood([[1.0, np.nan]], [0]), "1 of 1 examples"),
-    (lambda: metrics.expected_calibration_error([[1.0, 2.0]], [0], 0), "bins must be at least 1"),
     (lambda: metrics.macro_f1_score([3], [0], 3), "predictions must be in 0..2"),
     (lambda: metrics.head_classes([0, 0]), "at least one photo"),
     (lambda: metrics.head_classes([1, 2], share=0), "share must be"),
     (lambda: metrics.evaluate([[1.0, 2.0]], [0], [1, 2, 3]), r"shape \(3,\).*2 classes"),
-    (lambda: metrics.paired_difference(np.array([1, 0]), np.array([1, 1])), "must be bool"),
-    (lambda: metrics.paired_difference(np.ones(2, bool), np.ones(3, bool)), r"\(2,\) and \(3,\)"),
-    (lambda: metrics.paired_difference(np.ones(2, bool), np.ones(2, bool), 95), "confidence"),
-    (lambda: metrics.mean_interval([1.0]), "at least two values"),
-    (lambda: metrics.mean_interval([1.0, np.inf]), "finite"),
 ])
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
