@@ -1,9 +1,33 @@
-"""How far a measured number may be from the one that more photos or seeds would give."""
+"""How far a measured number may be from the one that more photos or seeds would give.
+
+Shares of photos get Wilson's interval, means over seeds Student's t; for the rest see bootstrap.py.
+"""
 
 import math
 
 import numpy as np
 import scipy.stats
+
+
+def share_interval(hits, examples, confidence=0.95):
+    """Wilson's interval of a share (1927, JASA 22:209): sound for few photos and near 0 and 1.
+
+    Args:
+      hits: int, photos that count.
+      examples: int, photos in all.
+      confidence: in (0, 1).
+
+    Returns:
+      [low, high], fractions; None where there are no examples.
+    """
+    check_confidence(confidence)
+    if not examples:
+        return None
+    if not 0 <= hits <= examples:
+        raise ValueError(f"hits must be 0 to {examples} (the number of examples), got {hits!r}")
+    interval = scipy.stats.binomtest(int(hits), int(examples)).proportion_ci(
+        confidence, method="wilson")
+    return [float(interval.low), float(interval.high)]
 
 
 def mean_interval(values, confidence=0.95):

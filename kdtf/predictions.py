@@ -1,6 +1,50 @@
-"""What whole-split logits and labels must be: checked once, and refused with both sides named."""
+"""What whole-split logits say about each photo; what they and the labels must be.
+
+NumPy only. Bad input is refused with both sides named.
+"""
 
 import numpy as np
+import scipy.special
+
+
+def top_label(logits, labels):
+    """Probability of the predicted class, and whether it is the label.
+
+    Args:
+      logits: float [examples, classes].
+      labels: int [examples].
+
+    Returns:
+      (confidence float64 [examples] in (0, 1], correct bool [examples]).
+    """
+    logits, labels = checked(logits, labels)
+    confidence = np.exp(scipy.special.log_softmax(logits, axis=1).max(axis=1))
+    return confidence, logits.argmax(axis=1) == labels
+
+
+def log_losses(logits, labels):
+    """Float64 [examples]: -log softmax(logits)[label] of each photo, in nats.
+
+    Args:
+      logits: float [examples, classes].
+      labels: int [examples].
+    """
+    logits, labels = checked(logits, labels)
+    log_probs = scipy.special.log_softmax(logits, axis=1)
+    return -log_probs[np.arange(len(labels)), labels]
+
+
+def squared_errors(logits, labels):
+    """Float64 [examples]: squared distance of softmax(logits) from the label's one-hot row, 0 to 2.
+
+    Args:
+      logits: float [examples, classes].
+      labels: int [examples].
+    """
+    logits, labels = checked(logits, labels)
+    probs = scipy.special.softmax(logits, axis=1)
+    probs[np.arange(len(labels)), labels] -= 1.0
+    return (probs**2).sum(axis=1)
 
 
 def checked(logits, labels):

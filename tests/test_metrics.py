@@ -1,3 +1,5 @@
+import json
+
 import hypothesis
 import numpy as np
 import pytest
@@ -92,7 +94,11 @@ def test_shift_and_order_do_not_matter(sample, shift, random):
     order = random.sample(range(len(labels)), len(labels))
     want = metrics.evaluate(logits, labels, counts)
     got = metrics.evaluate(logits[order] + shift, labels[order], counts)
-    assert got == pytest.approx(want, abs=1e-9)
+    numbers = [name for name, value in want.items() if isinstance(value, float)]
+    assert len(numbers) >= 9
+    assert {name: got[name] for name in numbers} == pytest.approx(
+        {name: want[name] for name in numbers}, abs=1e-9)
+    assert got["recall"] == want["recall"]
 
 
 @pytest.mark.parametrize("counts, head, tail", [
@@ -128,17 +134,79 @@ def test_head_and_tail_hold_what_they_say(counts):
 
 def test_evaluate_golden():
     got = metrics.evaluate(np.log(PROBS), LABELS, [60, 30, 10])
-    # Head is class 0 (both right), tail is class 2 (photo 1, wrong).
-    assert got == {
+    # Head is class 0 (both right), tail is class 2 (photo 1, wrong), class 1 (photo 3, wrong) mid.
+    assert {name: value for name, value in got.items() if isinstance(value, float | int)} == {
         "top1": 0.5, "top5": 1.0, "macro_f1": pytest.approx(1 / 3), "examples": 4,
         "ece": calibration.expected_calibration_error(np.log(PROBS), LABELS),
+        "ece_equal_mass": calibration.expected_calibration_error(
+            np.log(PROBS), LABELS, equal_mass=True),
+        "classwise_ece": calibration.classwise_calibration_error(np.log(PROBS), LABELS),
         "nll": metrics.negative_log_likelihood(np.log(PROBS), LABELS),
-        "head_top1": 1.0, "tail_top1": 0.0}
+        "brier": metrics.brier_score_loss(np.log(PROBS), LABELS),
+        "head_top1": 1.0, "mid_top1": 0.0, "tail_top1": 0.0, "worst_decile_recall": 0.0,
+        "confidence": 0.95}
+    assert got["recall"] == [1.0, 0.0, 0.0]
+    assert got["reliability"] == calibration.reliability_curve(np.log(PROBS), LABELS)
+    # Wilson by hand: (2 + 1.92073) / (4 + 3.84146) -+ 1.959964 sqrt(1 + .960365) / 7.84146.
+    assert got["intervals"]["top1"] == pytest.approx([0.5 - 0.349962, 0.5 + 0.349962], abs=1e-5)
+    assert json.loads(json.dumps(got)) == got
 
 
 def test_evaluate_without_a_photo_of_the_tail():
     got = metrics.evaluate(np.log(PROBS[[0, 2]]), LABELS[[0, 2]], [60, 30, 10])
     assert got["tail_top1"] is None and got["head_top1"] == 1.0
+    assert "tail_top1" not in got["intervals"] and got["recall"] == [1.0, None, None]
+
+
+def test_intervals_hold_their_measures():
+    rng = np.random.default_rng(5)
+    logits, labels = rng.normal(size=(300, 12)), rng.integers(0, 12, 300)
+    logits[np.arange(300), labels] += 2
+    got = metrics.evaluate(logits, labels, rng.integers(1, 90, 12))
+    assert set(got["intervals"]) == {
+        "top1", "top5", "head_top1", "mid_top1", "tail_top1", "macro_f1", "nll", "brier", "ece",
+        "ece_equal_mass"}
+    for name, (low, high) in got["intervals"].items():
+        assert low < got[name] < high and high - low < 0.5, name
+    wider = metrics.evaluate(logits, labels, [1] * 12, confidence=0.99)["intervals"]
+    for name in ("top1", "macro_f1", "nll", "ece"):
+        low, high = got["intervals"][name]
+        assert wider[name][0] < low and wider[name][1] > high
+
+
+def test_brier_score():
+    # Photo 0: .3^2 + .2^2 + .1^2 = .14; 1: .1^2 + .6^2 + .7^2 = .86; 2: .38; 3: .04 + .64 + .36.
+    assert metrics.brier_score_loss(np.log(PROBS), LABELS) == pytest.approx(
+        (0.14 + 0.86 + 0.38 + 1.04) / 4)
+    assert metrics.brier_score_loss(np.log(PROBS), LABELS) == pytest.approx(
+        sklearn.metrics.brier_score_loss(LABELS, PROBS, scale_by_half=False), abs=1e-12)
+
+
+def test_recall_matches_sklearn():
+    rng = np.random.default_rng(4)
+    predictions, labels = rng.integers(0, 25, 300), rng.integers(0, 24, 300)
+    got = metrics.per_class_recall(predictions, labels, 25)
+    want = sklearn.metrics.recall_score(labels, predictions, labels=range(24), average=None)
+    np.testing.assert_allclose(got[:24], want, atol=1e-12)
+    assert np.isnan(got[24])
+    # 24 classes are present, 3 of them are a tenth, rounded up.
+    assert metrics.worst_decile_recall(predictions, labels, 25) == pytest.approx(
+        np.sort(want)[:3].mean(), abs=1e-12)
+
+
+def test_mid_classes_are_the_rest():
+    assert metrics.mid_classes([50, 30, 10, 6, 4]).tolist() == []
+    assert metrics.mid_classes([10] * 10).tolist() == [6, 7]
+
+
+def test_teacher_agreement():
+    uniform = np.zeros((4, 3))
+    got = metrics.teacher_agreement(np.log(PROBS), uniform)
+    # Photos 0 and 2 are class 0 for both; KL(p || uniform) = log 3 - entropy(p).
+    entropy = -(PROBS * np.log(PROBS)).sum(1).mean()
+    assert got == {"top1_agreement": 0.5, "kl": pytest.approx(np.log(3) - entropy, abs=1e-12)}
+    same = metrics.teacher_agreement(uniform + 7, uniform)
+    assert same == {"top1_agreement": 1.0, "kl": pytest.approx(0)}
 
 
 @pytest.mark.parametrize("call, message", [
@@ -150,6 +218,9 @@ def test_evaluate_without_a_photo_of_the_tail():
     (lambda: metrics.macro_f1_score([3], [0], 3), "predictions must be in 0..2"),
     (lambda: metrics.head_classes([0, 0]), "at least one photo"),
     (lambda: metrics.head_classes([1, 2], share=0), "share must be"),
+    (lambda: metrics.teacher_agreement([[1.0, 2.0]], [[1.0]]), r"\(1, 2\).*\(1, 1\)"),
+    (lambda: metrics.teacher_agreement([[1.0, np.inf]], [[1.0, 0.0]]), "not finite"),
+    (lambda: metrics.per_class_recall([3], [0], 3), "predictions must be in 0..2"),
     (lambda: metrics.evaluate([[1.0, 2.0]], [0], [1, 2, 3]), r"shape \(3,\).*2 classes"),
 ])
 def test_bad_input_is_named(call, message):
