@@ -316,12 +316,6 @@ def steps_per_epoch(info, split, batch_size):
     return max(1, info.split(split).examples // batch_size)
 
 
-def labels(info, split):
-    """int64 [examples]: the labels of a split, in the order of `evaluation_batches`."""
-    found = [example.label for example in read_examples(info, split)]
-    return np.asarray(found, np.int64)
-
-
 def _check(info, split, batch_size):
     if info.split(split).examples == 0:
         raise ValueError(f"split {split!r} of {info.directory} is empty")

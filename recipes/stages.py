@@ -1,34 +1,30 @@
 """The stages of the main job: what each reads, writes and leaves out when it stands complete."""
 
-import functools
 import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
-import numpy as np
 import settings
 import tensorflow as tf
 import tf_keras
 import train_teacher
+from evaluation import Evaluation
 from settings import EMBEDDED_DATA, EMBEDDED_TEACHER, INT8, MODELS, PACKAGES, REAL_TEACHER, SHIPPED
 from tqdm import tqdm
 
 import kdtf
 from kdtf import (
     benchmark,
-    comparison,
     data,
     deploy,
     export,
     files,
-    metrics,
     quantize,
     report,
     students,
     teachers,
-    tflite,
 )
 from kdtf.checkpoint import EpochCheckpoint
 from tfrecords_tools import synthetic
@@ -69,6 +65,7 @@ class Run:
             self.info = data.DatasetInfo.load(self.config.data)
         for split in ("train", "val", "test"):
             self.info.split(split)
+        self.evaluation = Evaluation(self.directory / "evaluation", self.info)
         self.steps = data.steps_per_epoch(self.info, "train", self.config.batch_size)
         self.metadata = (
             self.info.vocabulary_sizes() if self.config.student == "metadata" else None
@@ -177,22 +174,10 @@ class Run:
         self._write_json(self._facts(name), {"parity": parity, "parameters": parameters})
 
     def evaluate(self, name):
-        """The exported file over the whole test split."""
-        path = self.directory / "evaluation" / f"{name}.json"
-        if path.exists():
-            return
-        examples = self.info.split("test").examples
-        with tqdm(total=examples, unit="photo", desc=f"{name}: test split") as bar:
-            logits = tflite.predict(
-                self._tflite(name),
-                self._photos("test", name),
-                num_threads=os.cpu_count(),
-                progress=bar.update,
-            )
-        counts = self.info.split("train").class_counts
-        measured = metrics.evaluate(logits, self._test_labels, counts)
-        predictions = np.argmax(logits, axis=-1).tolist()
-        self._write_json(path, {"metrics": measured, "predictions": predictions})
+        """The exported file over the whole validation and test splits."""
+        self.evaluation.measure(
+            name, self._tflite(name), lambda split: self._photos(split, name)
+        )
 
     def measure_latency(self, name):
         """Latency of the exported file, one thread, here or on the phone that was named."""
@@ -209,26 +194,24 @@ class Run:
 
     def report(self):
         """results.json from what the stages left, and the report from that."""
-        models, predictions, history = {}, {}, {}
+        models, history = {}, {}
         for name in MODELS:
-            evaluation = self._read_json(f"evaluation/{name}.json")
             latency = self._read_json(f"evaluation/{name}_latency.json")
             models[name] = {
-                **evaluation["metrics"],
+                **self.evaluation.row(name),
                 **self._read_json(f"tflite/{name}.json"),
                 "size_bytes": self._tflite(name).stat().st_size,
                 "latency_ms": {"p50": latency["p50_ms"], "p95": latency["p95_ms"]},
                 "benchmark": latency,
             }
-            predictions[name] = np.asarray(evaluation["predictions"])
             facts = self.directory / "models" / f"{name}.json"
             if facts.exists():
                 history[name] = json.loads(facts.read_text())["history"]
         results = {
             "models": models,
             "gates": report.gates(models, SHIPPED),
-            "verdict": self._verdict(predictions, "baseline", "distilled"),
-            "verdict_int8": self._verdict(predictions, *INT8),
+            "verdict": self.evaluation.compare(*settings.STUDENTS),
+            "verdict_int8": self.evaluation.compare(*INT8),
             "environment": settings.environment(self.info),
             "history": history,
             "stages": [{"name": name, "seconds": s} for name, s in self.seconds.items()],
@@ -245,12 +228,6 @@ class Run:
             self.directory / "deploy", self._tflite(SHIPPED), self.info.classes, facts
         )
         self.results, self.page = results, report.write(self.directory)
-
-    def _verdict(self, predictions, baseline, distilled):
-        labels = self._test_labels
-        return {"seeds": 1} | comparison.paired_difference(
-            predictions[baseline] == labels, predictions[distilled] == labels
-        )
 
     def _fit(self, distiller, name, first_view, epochs, callbacks):
         """Trains from where a killed run left off; the curves, earlier epochs' included."""
@@ -294,10 +271,6 @@ class Run:
         )
         quantize.correct_biases(model, next(iter(photos))[0])
         return model
-
-    @functools.cached_property
-    def _test_labels(self):
-        return data.labels(self.info, "test")
 
     def _initial_student(self):
         path = self.directory / "models" / "initial.keras"

@@ -18,7 +18,7 @@ from pathlib import Path
 import distill
 import train_teacher
 
-from kdtf import files, intervals
+from kdtf import comparison, files, intervals
 
 FIGURES = ("top1", "top5", "macro_f1", "head_top1", "tail_top1", "ece", "nll")
 
@@ -31,9 +31,9 @@ def summarise(runs):
 
     Returns:
       {"seeds", "models": {model: {figure: {"mean", "interval", "values"}}},
-       "gain": {figure: the same of distilled minus baseline}, "verdict": whether the interval of
-       the gain in top-1 lies above 0 ("helps"), below ("hurts"), or neither
-       ("no difference shown")}. A figure that a run did not measure is left out.
+       "gain": {figure: the same of distilled minus baseline}, and of the gain in top-1 what
+       `comparison.seed_difference` returns: "verdict", "p_value", "needed_seeds" and so on}. A
+       figure that a run did not measure is left out.
     """
     models = {
         model: _figures([run["models"][model] for run in runs]) for model in runs[0]["models"]
@@ -47,9 +47,8 @@ def summarise(runs):
         for run in runs
     ]
     gain = _figures(gains)
-    low, high = gain["top1"]["interval"]
-    verdict = "helps" if low > 0 else "hurts" if high < 0 else "no difference shown"
-    return {"seeds": len(runs), "models": models, "gain": gain, "verdict": verdict}
+    top1 = [models[name]["top1"]["values"] for name in ("baseline", "distilled")]
+    return {"models": models, "gain": gain} | comparison.seed_difference(*top1)
 
 
 def table(summary):
@@ -74,7 +73,12 @@ def table(summary):
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     values = summary["gain"]["top1"]["values"]
     lines += ["", "Gain in top-1 by seed: " + ", ".join(f"{100 * v:+.2f}" for v in values)]
-    lines += [f"Verdict over seeds: **{summary['verdict']}**."]
+    lines += [f"Verdict over seeds: **{summary['verdict']}** (p = {summary['p_value']:.3f})."]
+    if summary["needed_seeds"]:
+        lines += [
+            f"A gain of this size and spread is told in {summary['power']:.0%} of the sweeps with "
+            f"{summary['needed_seeds']:,} seeds."
+        ]
     return "\n".join(lines) + "\n"
 
 

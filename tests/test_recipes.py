@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import distill
+import evaluation
 import keras
 import numpy as np
 import pytest
@@ -86,6 +87,14 @@ def test_results_have_the_promised_form(run):
     for name, row in results["models"].items():
         for key in ("top1", "top5", "macro_f1", "ece", "head_top1"):
             assert 0 <= row[key] <= 1, (name, key)
+        for key in ("top1", "macro_f1", "nll", "brier", "ece"):
+            low, high = row["intervals"][key]
+            assert low <= row[key] <= high, (name, key)
+        assert 0.05 <= row["temperature_scaling"]["temperature"] <= 20
+        assert 0 <= row["selective"]["aurc"] <= 1
+        assert row["teacher_agreement"]["top1_agreement"] == 1 or name != "teacher"
+        for values in row["slices"].values():
+            assert sum(part["examples"] for part in values) == row["examples"]
         assert row["nll"] > 0 and row["parameters"] > 10_000
         assert row["size_bytes"] == (run / "tflite" / f"{name}.tflite").stat().st_size
         assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"]
@@ -99,7 +108,11 @@ def test_results_have_the_promised_form(run):
         shipped["top1"], shipped["size_bytes"]
     ]
     for key in ("verdict", "verdict_int8"):
-        assert results[key]["verdict"] in ("helps", "hurts", "no difference shown")
+        verdict = results[key]
+        assert verdict["verdict"] in ("helps", "hurts", "no difference shown")
+        assert verdict["differences"]["top1"]["difference"] == pytest.approx(verdict["difference"])
+        assert verdict["needed_test_examples"] is None or verdict["needed_test_examples"] > 0
+        assert set(verdict["slices"]) == set(results["models"]["distilled"]["slices"])
     for name in ("distilled", "distilled_int8"):
         curves = results["history"][name]
         assert {"loss", "hard_loss", "soft_loss", "val_accuracy"} <= set(curves)
@@ -138,6 +151,24 @@ def test_continued_equals_uninterrupted(run, config, tmp_path):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
+def test_what_was_measured_can_be_measured_again(run, shards):
+    """The stored logits and labels are those of the figures, in the order of the photos."""
+    truths = {split: evaluation.read_truth(shards, split) for split in evaluation.SPLITS}
+    assert set(truths["test"].columns) == set(shards.metadata) != set()
+    for name in settings.MODELS:
+        measured = json.loads((run / "evaluation" / f"{name}.json").read_text())
+        with np.load(run / "evaluation" / f"{name}.npz") as stored:
+            logits = {split: stored[f"{split}_logits"] for split in evaluation.SPLITS}
+            for split, truth in truths.items():
+                np.testing.assert_array_equal(stored[f"{split}_labels"], truth.labels)
+                assert logits[split].dtype == np.float32
+        again = evaluation.summarise(logits, truths, shards.split("train").class_counts)
+        assert again["metrics"]["ece"] == pytest.approx(measured["metrics"]["ece"], abs=1e-9)
+        assert again["predictions"] == measured["predictions"]
+        assert np.mean(measured["correct"]) == measured["metrics"]["top1"]
+        assert measured["ids"] == [each.id for each in data.read_examples(shards, "test")]
+
+
 def test_both_students_start_alike_and_end_apart(run):
     initial, baseline, distilled = (
         keras.models.load_model(run / "models" / f"{name}.keras", compile=False)
@@ -154,7 +185,7 @@ def test_a_finished_run_is_not_run_again(run, config, monkeypatch):
 
     monkeypatch.setattr(stages.kdtf, "Distiller", never)
     monkeypatch.setattr(stages.export, "to_tflite", never)
-    monkeypatch.setattr(stages.tflite, "predict", never)
+    monkeypatch.setattr(tflite, "predict", never)
     monkeypatch.setattr(stages.quantize, "quantize_aware", never)
     monkeypatch.setattr(stages.benchmark, "benchmark", never)
     distill.distill(run, config)
@@ -223,6 +254,8 @@ def test_sweep_takes_the_gain_seed_by_seed():
     np.testing.assert_allclose(gain["mean"], 0.02)
     np.testing.assert_allclose(gain["interval"], [0.02 - 0.024841, 0.02 + 0.024841], atol=1e-6)
     assert summary["verdict"] == "no difference shown"
+    assert (summary["seeds"], summary["needed_seeds"]) == (3, 5)
+    assert "told in 80% of the sweeps with 5 seeds" in sweep.table(summary)
     assert "tail_top1" not in summary["models"]["baseline"]
     assert "| distilled - baseline | 2.00 ± 2.48 |" in sweep.table(summary)
 
