@@ -22,7 +22,8 @@ _FLOAT_WEIGHTS = (tf.float32, tf.float16, tf.int8)
 _IMAGE_TYPES = (tf.int8, tf.uint8, tf.float32)
 
 
-def to_tflite(model, path, *, weights=None, image=None, probabilities=False):
+def to_tflite(
+        model, path, *, weights=None, image=None, probabilities=False, logit_temperature=1.0):
     """Writes a model as a .tflite file for one photo at a time.
 
     Keras 3 and tf_keras functional models are taken. A Keras 3 model with a float16 or bfloat16
@@ -44,6 +45,8 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False):
         tf.uint8, the bytes themselves (one QUANTIZE operator more, which XNNPACK leaves to the
         CPU kernels); tf.float32, 0 to 255. Normalisation is part of the file in each case.
       probabilities: end in a softmax (float32) instead of logits.
+      logit_temperature: the file's logits are the model's divided by this, the temperature that
+        `calibration.fit_temperature` gives: its softmax is then calibrated.
 
     Returns:
       pathlib.Path of the file.
@@ -51,7 +54,8 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False):
     Raises:
       ValueError: the model's inputs or output do not fit; it needs operators that are not builtin
         (each is named); an 8-bit layer has a scale that XNNPACK refuses (it is named), or the file
-        ends the process that opens it; an argument does not belong to this kind of model.
+        ends the process that opens it; an argument does not belong to this kind of model; a
+        temperature is not a number > 0, or the logits come from no Dense layer that could hold it.
       RuntimeError: TensorFlow could not convert it.
     """
     path = Path(path)
@@ -94,8 +98,6 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False):
                 content = converter.convert()
                 if quantized:
                     content = tflite.with_lookups_first(content)
-                if probabilities:
-                    content = tflite.with_softmax(content)
         except Exception as error:
             raise RuntimeError(
                 f"{model.name} could not be converted to {path.name}: {error}\n"
@@ -107,6 +109,10 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False):
         raise ValueError(
             f"{model.name} needs operators that a plain TFLite runtime lacks: "
             f"{', '.join(refused)}; replace the layers that use them")
+    if logit_temperature != 1:
+        content = tflite.with_temperature(content, logit_temperature)
+    if probabilities:
+        content = tflite.with_softmax(content)
     if quantized:
         _check_scales(model.name, content)
     with files.replacing(path) as partial:
@@ -147,7 +153,7 @@ def _check_scales(model_name, content):
                 "more weight decay")
 
 
-def parity(model, path, batches, num_threads=1, progress=None):
+def parity(model, path, batches, num_threads=1, progress=None, logit_temperature=1.0):
     """Compares a .tflite file with the Keras model it came from, on real photos.
 
     The model runs in float32 and in inference mode, as it was exported.
@@ -158,6 +164,7 @@ def parity(model, path, batches, num_threads=1, progress=None):
       batches: as `inputs` of `tflite.predict`.
       num_threads: threads of the interpreter.
       progress: as in `tflite.predict`.
+      logit_temperature: that the file was written with.
 
     Returns:
       dict of max_abs_error (float, logits), argmax_agreement (fraction of examples) and
@@ -174,7 +181,7 @@ def parity(model, path, batches, num_threads=1, progress=None):
             if not rows:
                 continue
             named = {name: tf.concat([row[name] for row in rows], 0) for name in rows[0]}
-            expected = np.asarray(_call(model, named), dtype=np.float32)
+            expected = np.asarray(_call(model, named), dtype=np.float32) / logit_temperature
             for row, want in zip(rows, expected, strict=True):
                 got = runner(row)
                 for side, values in (("the Keras model", want), (str(path), got)):

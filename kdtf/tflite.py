@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 CUSTOM = "CUSTOM:"
 _LINEAR = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_FLOATS = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16}
 _BUILTIN = {
     value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 
@@ -154,7 +155,7 @@ def linear_scales(content):
     found = []
     for graph in file.subgraphs:
         for node in graph.operators:
-            if _builtin(file.operatorCodes[node.opcodeIndex]) not in _LINEAR:
+            if _name(file, node) not in _LINEAR:
                 continue
             x, kernel = (graph.tensors[index] for index in node.inputs[:2])
             y = graph.tensors[node.outputs[0]]
@@ -199,6 +200,67 @@ def with_softmax(content):
     return _packed(file)
 
 
+def with_temperature(content, temperature):
+    """Bytes of the file whose logits are divided by a temperature (arXiv:1706.04599), at no cost.
+
+    The last matrix product's kernel and bias hold the division. Of an 8-bit file only the scales
+    change, the integers stay; of a float16 file the numbers are rounded to float16 once more.
+
+    Args:
+      content: bytes of a file that `export.to_tflite` wrote, its output "logits".
+      temperature: T > 0.
+
+    Raises:
+      ValueError: T is not a positive number; the output is not "logits", or not the plain result
+        of a FULLY_CONNECTED with weights of its own.
+    """
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature must be a finite number > 0, got {temperature!r}")
+    file = schema.ModelT.InitFromPackedBuf(content, 0)
+    (graph,) = file.subgraphs
+    (output,) = file.signatureDefs[0].outputs
+    makers = {index: node for node in graph.operators for index in node.outputs}
+
+    def origin(index):
+        """The tensor behind a DEQUANTIZE, or the tensor itself."""
+        while index in makers and _name(file, makers[index]) == "DEQUANTIZE":
+            (index,) = makers[index].inputs
+        return index
+
+    last = origin(graph.outputs[0])
+    kind = _name(file, makers[last]) if last in makers else "input"
+    if output.name != b"logits" or kind != "FULLY_CONNECTED" or (
+            makers[last].builtinOptions.fusedActivationFunction):
+        raise ValueError(
+            f"the file returns {output.name.decode()!r} from a {kind}: a temperature can be folded "
+            "into logits that a Dense layer without activation returns")
+    weights = [origin(index) for index in makers[last].inputs[1:] if index >= 0]
+    uses = [index for node in graph.operators for index in node.inputs]
+    buffers = [tensor.buffer for tensor in graph.tensors]
+    for index in weights:
+        tensor = graph.tensors[index]
+        shared = uses.count(index) > 1 or buffers.count(tensor.buffer) > 1
+        if index in makers or shared:
+            raise ValueError(
+                f"the last layer's {tensor.name.decode()!r} is computed or used elsewhere too: a "
+                "temperature cannot be folded into it")
+        if tensor.type in _FLOATS:
+            data = file.buffers[tensor.buffer].data
+            numbers = np.frombuffer(bytes(data), _FLOATS[tensor.type])
+            divided = (np.float64(numbers) / temperature).astype(numbers.dtype)
+            file.buffers[tensor.buffer].data = np.frombuffer(divided.tobytes(), np.uint8)
+        else:
+            _divide_scales(tensor, temperature)
+    if graph.tensors[last].type == schema.TensorType.INT8:
+        _divide_scales(graph.tensors[last], temperature)
+    return _packed(file)
+
+
+def _divide_scales(tensor, factor):
+    scales = np.float64(tensor.quantization.scale) / factor
+    tensor.quantization.scale = scales.astype(np.float32)
+
+
 def with_lookups_first(content):
     """Bytes of the file whose GATHERs come before all else.
 
@@ -209,7 +271,7 @@ def with_lookups_first(content):
     # Lookups of metadata read inputs and tables only, so they may run before anything.
     made = {index for node in graph.operators for index in node.outputs}
     graph.operators.sort(key=lambda node: (
-        _builtin(file.operatorCodes[node.opcodeIndex]) != "GATHER" or bool(made & {*node.inputs})))
+        _name(file, node) != "GATHER" or bool(made & {*node.inputs})))
     return _packed(file)
 
 
@@ -241,7 +303,7 @@ def operators_of(content):
     """Names of the operators of a .tflite file's bytes, as `builtin_ops` gives them."""
     file = schema.ModelT.InitFromPackedBuf(content, 0)
     return [
-        _builtin(file.operatorCodes[node.opcodeIndex])
+        _name(file, node)
         for graph in file.subgraphs for node in graph.operators]
 
 
@@ -249,6 +311,10 @@ def _packed(file):
     builder = flatbuffers.Builder(1024)
     builder.Finish(file.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _name(file, node):
+    return _builtin(file.operatorCodes[node.opcodeIndex])
 
 
 def _builtin(code):

@@ -272,6 +272,48 @@ def test_probabilities_of_a_float_model(model, file, tmp_path):
     np.testing.assert_allclose(got, tf.nn.softmax(logits), atol=1e-6)
 
 
+@pytest.mark.parametrize("weights, tolerance", [
+    (tf.float32, 1e-6), (tf.float16, 2e-3), (tf.int8, 1e-6)])
+def test_a_temperature_is_folded_into_the_logits(weights, tolerance, tmp_path):
+    image = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(64, 3)(image))
+    model = keras.Model(image, keras.layers.Dense(40, bias_initializer="normal")(x))
+    cold, warm = (
+        export.to_tflite(model, tmp_path / f"{t}.tflite", weights=weights, logit_temperature=t)
+        for t in (1.0, 2.7))
+    assert tflite.builtin_ops(warm) == tflite.builtin_ops(cold)
+    assert warm.stat().st_size == pytest.approx(cold.stat().st_size, abs=256)
+    want = tflite.predict(cold, photos()) / 2.7
+    np.testing.assert_allclose(
+        tflite.predict(warm, photos()), want, atol=tolerance * np.abs(want).max())
+    if weights == tf.float32:
+        got = export.parity(model, warm, photos(), logit_temperature=2.7)
+        assert got["max_abs_error"] < 1e-3 * np.abs(want).max()
+        probable = export.to_tflite(
+            model, tmp_path / "p.tflite", logit_temperature=2.7, probabilities=True)
+        np.testing.assert_allclose(
+            tflite.predict(probable, photos()), tf.nn.softmax(want), atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused(file, temperature):
+    with pytest.raises(ValueError, match="temperature must be a finite number > 0"):
+        tflite.with_temperature(file.read_bytes(), temperature)
+
+
+def test_logits_that_cannot_hold_a_temperature_are_refused(tmp_path):
+    image = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(7, 3)(image))
+    relu = keras.layers.Dense(7, activation="relu")(x)
+    for output, kind in ((x, "MEAN"), (relu, "FULLY_CONNECTED")):
+        with pytest.raises(ValueError, match=f"'logits' from a {kind}: a temperature can be"):
+            export.to_tflite(
+                keras.Model(image, output), tmp_path / "x.tflite", logit_temperature=2.0)
+    probable = export.to_tflite(keras.Model(image, x), tmp_path / "p.tflite", probabilities=True)
+    with pytest.raises(ValueError, match="'probabilities' from a SOFTMAX"):
+        tflite.with_temperature(probable.read_bytes(), 2.0)
+
+
 @pytest.mark.parametrize("arguments, message", [
     ({"image": tf.uint8}, "image=uint8 has no meaning for plain, a float model"),
     ({"weights": tf.int16}, "weights must be one of float32, float16, int8, got int16")])

@@ -416,6 +416,15 @@ def test_probabilities(tiny, tmp_path):
     np.testing.assert_allclose(got, tf.nn.softmax(tiny.emulated), atol=0.02)
 
 
+def test_a_temperature_changes_scales_only(tiny, tmp_path):
+    cold, warm = (
+        export.to_tflite(tiny.model, tmp_path / f"{t}.tflite", logit_temperature=t)
+        for t in (1.0, 1.7))
+    assert probe.probe(warm)["nodes_outside"] == []
+    np.testing.assert_allclose(
+        1.7 * tflite.predict(warm, tiny.batch), tflite.predict(cold, tiny.batch), rtol=1e-6)
+
+
 def test_arguments_that_belong_to_the_other_kind_are_refused(tiny, tmp_path):
     with pytest.raises(ValueError, match="weights=float16 has no meaning.*quantization-aware"):
         export.to_tflite(tiny.model, tmp_path / "x.tflite", weights=tf.float16)
