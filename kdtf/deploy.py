@@ -5,6 +5,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 from kdtf import tflite, wording
 
 MODEL, LABELS, CARD = "student_int8.tflite", "labels.txt", "model_card.md"
+CALIBRATION = "calibration.json"
 _FACTS = {"model", "gates", "data_sha256", "versions", "sha256", "crop_fraction"}
 _BYTES = {
     np.int8: "the bytes minus 128, as int8 (the same as flipping each byte's top bit)",
@@ -27,6 +29,9 @@ _BYTES = {
 def write(folder, tflite_path, labels, facts):
     """Writes student_int8.tflite, labels.txt and model_card.md, all of them or nothing.
 
+    Where a temperature is known, calibration.json holds it, and the thresholds below which a person
+    should be asked; the card's program uses the temperature.
+
     The card says how a photo becomes the model's input, holds a Python program that needs only
     ai-edge-litert and Pillow, and lists what was measured.
 
@@ -35,7 +40,8 @@ def write(folder, tflite_path, labels, facts):
       tflite_path: 8-bit file written by `export.to_tflite`.
       labels: names of the classes, in the order of the model's output.
       facts: dict of what is known about the file; what is left out or None reads "not measured".
-        model: the model's row of results.json: top1, macro_f1, latency_ms, benchmark, ...
+        model: the model's row of results.json: top1, macro_f1, latency_ms, benchmark,
+          temperature_scaling, selective, ...
         gates: list as `report.gates` returns it.
         data_sha256: of the manifest of the data it was trained and measured on.
         versions: {package: version} that it was made with.
@@ -67,11 +73,25 @@ def write(folder, tflite_path, labels, facts):
     signature = _signature(tflite_path, content)
     _check_labels(labels, signature["classes"], tflite_path)
     card = _card(signature, labels, facts, sha256, len(content))
-    with _replacing_folder(folder, {MODEL, LABELS, CARD}) as partial:
+    calibration = _calibration(facts.get("model") or {})
+    with _replacing_folder(folder, {MODEL, LABELS, CARD, CALIBRATION}) as partial:
         (partial / MODEL).write_bytes(content)
         (partial / LABELS).write_bytes("".join(f"{label}\n" for label in labels).encode())
         (partial / CARD).write_bytes(card.encode())
+        if calibration:
+            text = json.dumps(calibration, indent=1) + "\n"
+            (partial / CALIBRATION).write_bytes(text.encode())
     return folder
+
+
+def _calibration(row):
+    """What calibration.json holds: temperature, and thresholds of softmax(logits / temperature)."""
+    scaling = row.get("temperature_scaling")
+    if not scaling:
+        return None
+    thresholds = (row.get("selective") or {}).get("thresholds") or []
+    return {"temperature": scaling["temperature"],
+            "thresholds": [each for each in thresholds if each["threshold"] is not None]}
 
 
 def _signature(path, content):
@@ -125,6 +145,7 @@ def _card(signature, labels, facts, sha256, size_bytes):
     bench = row.get("benchmark") or {}
     return templates.get_template(CARD).render(
         signature, model=MODEL, labels=LABELS,
+        calibration=_calibration(row), calibration_file=CALIBRATION,
         crop=_or(facts.get("crop_fraction"), 0.875),
         measures=_measures(row, bench, size_bytes),
         device=_or(bench.get("device"), "a machine without a name") if bench else None,
@@ -155,6 +176,8 @@ def _measures(row, bench, size_bytes):
         ("Tail top-1", "rarest classes", value(wording.percent, row, "tail_top1")),
         ("Calibration error", "ECE: how far probabilities are from hit rates, on average",
          value(wording.percent, row, "ece")),
+        ("Calibration error, scaled", "the same with the temperature",
+         value(wording.percent, row, "temperature_scaling", "ece_after")),
         ("Test photos", "what the above was measured on", value(wording.integer, row, "examples")),
         ("File size", "", memory(size_bytes)),
         ("Latency p50", "one photo, without preparing it", value(ms, row, "latency_ms", "p50")),

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -177,6 +178,36 @@ def test_the_card_prepares_photos_as_evaluation_does(
         assert np.abs(got[0] + 128.0 - view)[:, :-2].max() <= 1.01
 
 
+SCALED = {"model": {
+    "temperature_scaling": {"temperature": 1.7, "ece_after": 0.0123},
+    "selective": {"thresholds": [
+        {"target_accuracy": 0.95, "threshold": 0.8125, "coverage": 0.75, "accuracy": 0.96,
+         "interval": [0.94, 0.97], "examples": 300},
+        {"target_accuracy": 0.99, "threshold": None}]}}}
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_the_temperature_is_stored_and_used(trained, tmp_path, probabilities):
+    path = export.to_tflite(trained, tmp_path / "x.tflite", probabilities=probabilities)
+    folder = deploy.write(tmp_path / "deploy", path, COLOURS, SCALED)
+    assert json.loads((folder / "calibration.json").read_text()) == {
+        "temperature": 1.7, "thresholds": SCALED["model"]["selective"]["thresholds"][:1]}
+    card = (folder / deploy.CARD).read_text().splitlines()
+    assert "| 95 % | 0.8125 | 75.0 % | 96.0 % |" in card
+    assert "| Calibration error, scaled | the same with the temperature | 1.2 % |" in card
+    photo = tmp_path / "photo.jpg"
+    camera_photo(COLOURS["red apple"], photo)
+    printed = answers(sys.executable, program(folder), photo)
+    plain = export.to_tflite(trained, tmp_path / "plain.tflite")
+    view = augment.evaluation_view(tf.constant(JpegEncoder().encode(photo.read_bytes())), SIZE)
+    wanted = softmax(tflite.predict(plain, view[None].numpy())[0] / 1.7)
+    for label, probability in zip(COLOURS, wanted, strict=True):
+        assert printed[label] == pytest.approx(probability, abs=0.02)
+    # Without a temperature no file of an earlier one is left.
+    deploy.write(folder, path, COLOURS, {})
+    assert not (folder / "calibration.json").exists()
+
+
 def test_files_and_facts(model, tmp_path):
     content = model.read_bytes()
     folder = deploy.write(
@@ -214,7 +245,7 @@ def test_files_and_facts(model, tmp_path):
 
 def test_nothing_known_is_not_measured(model, tmp_path):
     card = (deploy.write(tmp_path / "d", model, COLOURS, {}) / "model_card.md").read_text()
-    assert card.count("| not measured |") == 12  # all but the size of the file
+    assert card.count("| not measured |") == 13  # all but the size of the file
     assert "No release gates were checked." in card and "Latency was not measured." in card
     assert "None" not in card and "nan" not in card
 

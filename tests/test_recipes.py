@@ -128,7 +128,8 @@ def test_everything_that_others_rely_on_is_there(run):
         for board in (name, f"{name}_int8"):
             assert any((run / "tensorboard" / board).rglob("events.out.tfevents.*"))
     deployed = {path.name: path for path in (run / "deploy").iterdir()}
-    assert set(deployed) == {"student_int8.tflite", "labels.txt", "model_card.md"}
+    assert set(deployed) == {
+        "student_int8.tflite", "labels.txt", "model_card.md", "calibration.json"}
     shipped = (run / "tflite" / "distilled_int8.tflite").read_bytes()
     assert deployed["student_int8.tflite"].read_bytes() == shipped
     assert not {"HARD_SWISH", "HARD_SIGMOID"} & set(
