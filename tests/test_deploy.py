@@ -203,6 +203,7 @@ def test_the_temperature_is_stored_and_used(trained, tmp_path, probabilities):
     wanted = softmax(tflite.predict(plain, view[None].numpy())[0] / 1.7)
     for label, probability in zip(COLOURS, wanted, strict=True):
         assert printed[label] == pytest.approx(probability, abs=0.02)
+    (folder / "example.py").unlink()
     # Without a temperature no file of an earlier one is left.
     deploy.write(folder, path, COLOURS, {})
     assert not (folder / "calibration.json").exists()
