@@ -73,7 +73,7 @@ class Tallies:
         The calibration errors are sums of absolute gaps, which chance only makes larger: neither a
         percentile nor its mirror image covers them where the model is nearly calibrated. Their
         lower end is the estimate less what the gaps vary by (the triangle inequality; it covers
-        more often than it says), their upper end the mirrored percentile.
+        more often than it says), their upper end the mirrored percentile, or the estimate where that is less.
 
         Args:
           confidence: in (0, 1).
@@ -95,7 +95,8 @@ class Tallies:
             if name in CALIBRATION_ERRORS:
                 noise = np.quantile(drawn[f"{name}_noise"], ends[1])
                 high = 2 * estimate - np.quantile(drawn[name], ends[0])
-                found[name] = [max(0.0, float(estimate - noise)), min(1.0, float(high))]
+                found[name] = [
+                    max(0.0, float(estimate - noise)), min(1.0, max(estimate, float(high)))]
             else:
                 found[name] = bootstrap_interval(estimate, drawn[name], confidence)
         return found

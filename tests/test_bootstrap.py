@@ -81,6 +81,7 @@ def test_calibration_errors_are_covered_also_near_zero(scale):
     for seed in range(100):
         tallies = bootstrap.Tallies(*drawn(600, 10, seed, scale))
         low, high = tallies.intervals(resamples=200, seed=seed)["ece"]
+        assert low <= tallies.measures(np.ones((1, 600)))["ece"][0] <= high
         covered.append(low <= truth <= high)
     assert np.mean(covered) >= 0.93
 
