@@ -73,7 +73,8 @@ class Tallies:
         The calibration errors are sums of absolute gaps, which chance only makes larger: neither a
         percentile nor its mirror image covers them where the model is nearly calibrated. Their
         lower end is the estimate less what the gaps vary by (the triangle inequality; it covers
-        more often than it says), their upper end the mirrored percentile, or the estimate where that is less.
+        more often than it says), their upper end the mirrored percentile, or the estimate where
+        that is less.
 
         Args:
           confidence: in (0, 1).

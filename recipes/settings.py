@@ -38,8 +38,8 @@ class Config:
     weight_decay: float = 0.02
     temperature: float = 4.0
     alpha: float = 0.7
-    qat_epochs: int = 2
-    qat_learning_rate: float = 1e-5
+    qat_epochs: int = 4
+    qat_learning_rate: float = 3e-5
     qat_freeze_epoch: int = 0
     weights: str | None = "imagenet"
     seed: int = 0
@@ -48,7 +48,7 @@ class Config:
     taskset: str | None = None
 
 
-EMBEDDED = Config(image_size=96, epochs=10, weights=None)
+EMBEDDED = Config(image_size=96, epochs=10, qat_epochs=2, weights=None)
 EMBEDDED_DATA = {"classes": 40, "photos": 3000, "size": 128, "examples_per_shard": 128}
 EMBEDDED_TEACHER = train_teacher.Config(
     backbone="resnet14_v2", image_size=96, epochs=10, mixup=0.0, cutmix=0.0

@@ -31,7 +31,7 @@ from tfrecords_tools import synthetic
 
 PARITY_PHOTOS = 64
 CALIBRATION_BATCHES = 8
-CORRECTION_PHOTOS = 64
+CORRECTION_PHOTOS = 128
 
 
 class Run:
@@ -134,8 +134,10 @@ class Run:
             alpha=config.alpha if name == "distilled" else 0.0,
             temperature=config.temperature,
         )
+        steps = self.steps * config.qat_epochs
+        warmup = min(self.steps, steps // 2)  # Adam's first steps would undo the calibration
         schedule = tf_keras.optimizers.schedules.CosineDecay(
-            config.qat_learning_rate, self.steps * config.qat_epochs
+            0.0, steps - warmup, warmup_target=config.qat_learning_rate, warmup_steps=warmup
         )
         distiller.compile(
             tf_keras.optimizers.Adam(schedule),
@@ -265,7 +267,8 @@ class Run:
         batches = data.evaluation_batches(
             self.info, "train", config.batch_size, config.image_size, columns=self._columns()
         ).take(CALIBRATION_BATCHES)
-        model = quantize.quantize_aware(self._model(name), batches)
+        student = quantize.equalize(self._model(name), batches)
+        model = quantize.quantize_aware(student, batches)
         photos = data.evaluation_batches(
             self.info, "train", CORRECTION_PHOTOS, config.image_size, columns=self._columns()
         )
