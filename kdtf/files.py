@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: written beside their place, then renamed."""
 
 import contextlib
+import hashlib
 import secrets
 from pathlib import Path
 
@@ -21,6 +22,12 @@ def replacing(path):
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def file_sha256(path):
+    """Hex sha256 of a file, read in pieces."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text(path, text):

@@ -5,11 +5,16 @@ saved as one `.keras` file. Its cost is paid once, so it may be large, see large
 student, and be several models.
 """
 
+import hashlib
+import json
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from kdtf import taps
 
 # keras.applications builders that take `include_preprocessing` normalise by themselves.
 BACKBONES = {
@@ -163,6 +168,21 @@ def ensemble(members):
 
 def load(paths):
     """The teacher of one `.keras` file, or the ensemble of several."""
+    models = load_members(paths)
+    return models[0] if len(models) == 1 else ensemble(models)
+
+
+def load_members(paths, classes=None):
+    """The models of `.keras` files.
+
+    Args:
+      paths: the files; `<name>.json` beside one, where `recipes/train_teacher.py` wrote it, names
+        the classes it was trained on.
+      classes: the class names that they must know, in order; None = not checked.
+
+    Raises:
+      ValueError: a file that does not exist; other classes than `classes`.
+    """
     for path in paths:
         if not Path(path).is_file():
             raise ValueError(f"teacher {path} does not exist")
@@ -170,7 +190,46 @@ def load(paths):
             if b"keras_cv" in archive.read("config.json"):
                 import keras_cv  # noqa: F401 (registers its layers)
     models = [keras.models.load_model(path, compile=False) for path in paths]
-    return models[0] if len(models) == 1 else ensemble(models)
+    for path, model in zip(paths, models, strict=True):
+        if classes is not None:
+            _check_classes(path, model, tuple(classes))
+    return models
+
+
+def fingerprint(model):
+    """Hex sha256 of a model's weights, in order; saving and loading does not change it.
+
+    Raises:
+      TypeError: something without weights, which cannot be told from another of its kind.
+    """
+    if not getattr(model, "weights", None):
+        raise TypeError(f"a fingerprint is a hash of weights, and {model!r} has none")
+    digest = hashlib.sha256()
+    for array in model.get_weights():
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def members(models):
+    """A teacher of several models that keeps their logits apart.
+
+    A Distiller averages the members' probabilities, each softened by its temperature
+    (`losses.tempered_mean`); `ensemble` averages logits and is one model that can be saved.
+
+    Args:
+      models: models of raw 0..255 images (and metadata) to logits, of any input sizes.
+
+    Returns:
+      Function of a batch to float32 [batch, members, classes].
+    """
+    readers = [taps.reader(model) for model in models]
+
+    def logits(batch):
+        outputs = [read(batch, training=False)[0] for read in readers]
+        return tf.stack([tf.cast(output, tf.float32) for output in outputs], axis=1)
+
+    return logits
 
 
 def set_batch_norm_momentum(model, momentum):
@@ -206,6 +265,32 @@ def named_inputs(model):
     """{"image": ..., "meta/<column>": ...}: a model's symbolic inputs, a single one by name too."""
     inputs = model.input
     return inputs if isinstance(inputs, dict) else {"image": inputs}
+
+
+def image_size(model):
+    """Side in pixels of the images that a model takes."""
+    return named_inputs(model)["image"].shape[1]
+
+
+def columns(model):
+    """The metadata columns that a model takes."""
+    return tuple(key.removeprefix("meta/") for key in named_inputs(model) if key != "image")
+
+
+def _check_classes(path, model, classes):
+    facts = Path(path).with_suffix(".json")
+    known = json.loads(facts.read_text()).get("classes") if facts.exists() else None
+    if known is not None and tuple(known) != classes:
+        raise ValueError(
+            f"{path} was trained on other classes ({len(known)}, the first {known[0]!r}) than the "
+            f"data set holds ({len(classes)}, the first {classes[0]!r}), or in another order: "
+            "train a teacher on these"
+        )
+    found = model.output_shape[-1]
+    if found != len(classes):
+        raise ValueError(
+            f"{path} has {found} classes, the data set has {len(classes)}: train a teacher on these"
+        )
 
 
 def _load_arrays(body, path):

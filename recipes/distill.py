@@ -20,7 +20,6 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import stages
 import tensorflow as tf
 import train_teacher
 from settings import (
@@ -33,6 +32,8 @@ from settings import (
     Config,
 )
 from stages import Run
+
+from kdtf import teachers
 
 # Measured on two cores, for the times announced; seconds for one photo's training step.
 TEACHER_SECONDS = {EMBEDDED_TEACHER: 0.004, REAL_TEACHER: 0.06}
@@ -194,7 +195,7 @@ def main(argv=None):
 
 def _forward_seconds(model, batch=16):
     """Measured seconds of a model's forward pass for one photo."""
-    size = stages.image_size(model)
+    size = teachers.image_size(model)
     feed = tf.zeros((batch, size, size, 3))
     if isinstance(model.input, dict):
         feed = {key: tf.zeros((batch,), tf.int32) for key in model.input} | {"image": feed}

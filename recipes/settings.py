@@ -13,7 +13,7 @@ import train_teacher
 
 import kdtf
 from kdtf import benchmark, data
-from tfrecords_tools.shards import file_sha256
+from kdtf.files import file_sha256
 
 STUDENTS = ("baseline", "distilled")
 INT8 = tuple(f"{name}_int8" for name in STUDENTS)

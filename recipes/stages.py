@@ -74,22 +74,15 @@ class Run:
     def prepare_teacher(self):
         """Loads the given teacher, or trains one."""
         path = self.directory / "models" / "teacher.keras"
-        if self.config.teacher != ("train",):
-            self.teacher = teachers.load(self.config.teacher)
-            self._check_teacher_classes(self.config.teacher)
-        elif path.exists():
-            self.teacher = teachers.load([path])
-        else:
+        trained_here = self.config.teacher == ("train",)
+        paths = [path] if trained_here else self.config.teacher
+        if trained_here and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             settings = EMBEDDED_TEACHER if self.config.data is None else REAL_TEACHER
             settings = replace(settings, seed=self.config.seed)
-            self.teacher, _ = train_teacher.train(self.info, settings, path)
-        classes = self.teacher.output_shape[-1]
-        if classes != len(self.info.classes):
-            raise ValueError(
-                f"the teacher has {classes} classes, {self.info.directory} has "
-                f"{len(self.info.classes)}: train a teacher on these classes"
-            )
+            train_teacher.train(self.info, settings, path)
+        self.members = teachers.load_members(paths, self.info.classes)
+        self.teacher = self.members[0] if len(paths) == 1 else teachers.ensemble(self.members)
 
     def train_student(self, name):
         """Trains the student called `name`; both start from the same saved weights."""
@@ -240,7 +233,7 @@ class Run:
             self.info,
             "train",
             config.batch_size,
-            max(config.image_size, image_size(self.teacher)),
+            max(config.image_size, teachers.image_size(self.teacher)),
             seed=config.seed,
             epochs=first_view + epochs,
             first_epoch=first_view + first_epoch,
@@ -321,25 +314,14 @@ class Run:
         return self.directory / "tflite" / f"{name}.tflite"
 
     def _columns(self):
-        taken = set(self.metadata or ()) | set(_columns_of(self.teacher))
+        taken = set(self.metadata or ()) | set(teachers.columns(self.teacher))
         return tuple(column for column in self.info.metadata if column in taken)
 
     def _photos(self, split, name):
         model = self._float_model(name)
         return data.evaluation_batches(
-            self.info, split, 16, image_size(model), columns=_columns_of(model)
+            self.info, split, 16, teachers.image_size(model), columns=teachers.columns(model)
         )
-
-    def _check_teacher_classes(self, paths):
-        for path in paths:
-            facts = Path(path).with_suffix(".json")
-            known = json.loads(facts.read_text()).get("classes") if facts.exists() else None
-            if known is not None and tuple(known) != self.info.classes:
-                raise ValueError(
-                    f"{path} was trained on other classes ({len(known)}, the first {known[0]!r}) "
-                    f"than {self.info.directory} holds ({len(self.info.classes)}, the first "
-                    f"{self.info.classes[0]!r}), or in another order: train a teacher on these"
-                )
 
     def _remember(self, path, settings):
         settings = json.loads(json.dumps(settings))
@@ -362,13 +344,3 @@ class Run:
 
     def _write_json(self, path, value):
         files.write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def _columns_of(model):
-    inputs = teachers.named_inputs(model)
-    return tuple(key.removeprefix("meta/") for key in inputs if key != "image")
-
-
-def image_size(model):
-    """Side in pixels of the images that a model takes."""
-    return teachers.named_inputs(model)["image"].shape[1]

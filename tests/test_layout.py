@@ -22,7 +22,7 @@ ALLOWED = {
     "taps": set(),
     "checkpoint": {"files"},
     "data": {"augment"},
-    "teachers": set(),
+    "teachers": {"taps"},
     "train_step": {"refusals", "taps"},
     "distiller": {"losses", "refusals", "train_step"},
     "ranges": set(),

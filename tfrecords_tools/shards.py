@@ -26,6 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from kdtf import data, files
+from kdtf.files import file_sha256
 
 SPLITS_ORDER = ("train", "val", "test")
 LEFT_OVER = re.compile(r"(\.partial-\d+-)?\.?.+-\d{5}-of-\d{5}\.tfrecord(\.json)?")
@@ -222,12 +223,6 @@ def find_duplicates(fingerprints, max_bits=2):
                 if (a[3] ^ b[3]).bit_count() <= max_bits:
                     add(a, b, exact=False)
     return sorted(found.values(), key=lambda d: (not d.across_splits, not d.exact, d))
-
-
-def file_sha256(path):
-    """Hex sha256 of a file, read in pieces."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _check_photos(photos, classes):

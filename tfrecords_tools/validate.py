@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from kdtf import data
-from tfrecords_tools.shards import file_sha256
+from kdtf.files import file_sha256
 
 
 class ShardReport(NamedTuple):
