@@ -1,0 +1,123 @@
+"""`dataset.json`: what a data set's shards hold, so that they can be read, counted and checked."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+FORMAT = 1
+MANIFEST = "dataset.json"
+
+
+class Shard(NamedTuple):
+    """One TFRecord file: its name, number of examples, size in bytes and sha256 (hex)."""
+
+    file: str
+    examples: int
+    bytes: int
+    sha256: str
+
+
+class Split(NamedTuple):
+    """One split: its shards, examples per class (int [classes]) and missing values per column."""
+
+    shards: tuple[Shard, ...]
+    class_counts: tuple[int, ...]
+    missing: dict[str, int]
+
+    @property
+    def examples(self):
+        return sum(shard.examples for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What `dataset.json` says.
+
+    Attributes:
+      directory: where the shards lie.
+      classes: class names; a label is a position in it.
+      metadata: column -> its vocabulary, in a fixed order.
+      splits: split name -> `Split`.
+    """
+
+    directory: Path
+    classes: tuple[str, ...]
+    metadata: dict[str, tuple[str, ...]]
+    splits: dict[str, Split]
+
+    @classmethod
+    def load(cls, directory):
+        """Reads `directory/dataset.json`.
+
+        Raises:
+          FileNotFoundError: there is none.
+          ValueError: it is not one, or of another format version.
+        """
+        directory = Path(directory)
+        path = directory / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} does not exist: build the data set with "
+                "`python -m tfrecords_tools.build --source DIR --out DIR`"
+            )
+        try:
+            raw = json.loads(path.read_text())
+            if raw["format"] != FORMAT:
+                raise ValueError(
+                    f"{path} has format {raw['format']!r}, this version reads {FORMAT}: rebuild it"
+                )
+            splits = {
+                name: Split(
+                    tuple(Shard(**shard) for shard in split["shards"]),
+                    tuple(split["class_counts"]),
+                    dict(split["missing"]),
+                )
+                for name, split in raw["splits"].items()
+            }
+            metadata = {name: tuple(words) for name, words in raw["metadata"].items()}
+            return cls(directory, tuple(raw["classes"]), metadata, splits)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a data set manifest: {error!r}") from error
+
+    def to_json(self):
+        """The text of `dataset.json`; `load` is its inverse."""
+        splits = {
+            name: {
+                "examples": split.examples,
+                "class_counts": split.class_counts,
+                "missing": split.missing,
+                "shards": [shard._asdict() for shard in split.shards],
+            }
+            for name, split in self.splits.items()
+        }
+        manifest = {
+            "format": FORMAT,
+            "classes": self.classes,
+            "metadata": self.metadata,
+            "splits": splits,
+        }
+        return json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+
+    def split(self, name):
+        """The `Split` called `name`; ValueError, naming those there are, if there is none."""
+        if name not in self.splits:
+            raise ValueError(
+                f"{self.directory} has no split {name!r}, only {', '.join(sorted(self.splits))}"
+            )
+        return self.splits[name]
+
+    def paths(self, split):
+        """Paths of a split's shards, as strings, in order."""
+        return [str(self.directory / shard.file) for shard in self.split(split).shards]
+
+    def vocabulary_sizes(self, columns=None):
+        """{column: number of known values} for `columns`, or all; unknown columns are refused."""
+        columns = list(self.metadata) if columns is None else list(columns)
+        for column in columns:
+            if column not in self.metadata:
+                raise ValueError(
+                    f"{self.directory} has no metadata column {column!r}, "
+                    f"only {', '.join(self.metadata) or 'none at all'}"
+                )
+        return {column: len(self.metadata[column]) for column in columns}
