@@ -21,6 +21,7 @@ class Augmentation:
       brightness: largest relative change of brightness (0.2: a factor in [0.8, 1.2]).
       contrast: largest relative change of contrast, around the photo's mean grey.
       saturation: largest relative change of saturation, around each pixel's grey.
+      mixup: Beta parameter of the share with which `views` mixes a photo with another; 0 = never.
     """
 
     area: tuple[float, float] = (0.25, 1.0)
@@ -29,6 +30,7 @@ class Augmentation:
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
+    mixup: float = 0.0
 
     def __post_init__(self):
         low, high = self.area
@@ -41,6 +43,8 @@ class Augmentation:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {value!r}")
+        if self.mixup < 0:
+            raise ValueError(f"mixup must be 0 (never) or a Beta parameter, got {self.mixup!r}")
 
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as JPEG itself uses

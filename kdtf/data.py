@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kdtf import augment
+from kdtf import augment, views
 from kdtf.manifest import MANIFEST, DatasetInfo, Shard, Split  # noqa: F401 (read as data.*)
 
 
@@ -80,6 +80,7 @@ def training_batches(
     columns=(),
     class_weights=None,
     augmentation=augment.Augmentation(),  # noqa: B008 (frozen)
+    cached_logits=None,
     shuffle_examples=1024,
     worker=0,
     workers=1,
@@ -93,6 +94,15 @@ def training_batches(
     what an uninterrupted one would have seen. The data set is one stream over all epochs: give
     `fit` their length as `steps_per_epoch`.
 
+    With `cached_logits` the epochs take turns through the views that a teacher has scored, drawn
+    by the cache's own seed, and x has their logits: the teacher is not needed. `seed` decides
+    the order, as ever.
+
+    With `augmentation.mixup` each photo is mixed with a partner (`views.partners`): twice the
+    decoding. Labels are then the mixed one-hot ones, as MixUp has them (arXiv:1710.09412), and
+    weights are mixed likewise; metadata is the first photo's. Function matching (arXiv:2106.05237)
+    learns from the teacher alone: `Distiller(alpha=1)`, compiled without a loss.
+
     Args:
       info: a `DatasetInfo`.
       split: name of a split.
@@ -104,22 +114,30 @@ def training_batches(
       columns: metadata columns to deliver.
       class_weights: float [classes], the sample weight of each class; 1 if None.
       augmentation: an `augment.Augmentation`.
+      cached_logits: a `cached_logits.CachedLogits` of the split and augmentation, or None.
       shuffle_examples: photos per shuffled window.
       worker, workers: which share of every batch to deliver, of how many: `batch_size / workers`
         photos, of which no other worker decodes one. Together the workers' n-th batches are the
         n-th batch of one worker alone, so each photo is seen once an epoch.
 
     Returns:
-      `tf.data.Dataset` of (x, label int32 [batch], sample weight float32 [batch]), where x is
-      {"image": float32 [batch, size, size, 3] in 0..255, "meta/<column>": int32 [batch], 0 where
-      missing or unseen, else 1 + position in the vocabulary, "meta/<column>/missing": float32
-      [batch]}.
+      `tf.data.Dataset` of (x, label int32 [batch], or float32 [batch, classes] where mixed, sample
+      weight float32 [batch]), where x is {"image": float32 [batch, size, size, 3] in 0..255,
+      "meta/<column>": int32 [batch], 0 where missing or unseen, else 1 + position in the
+      vocabulary, "meta/<column>/missing": float32 [batch], and with cached logits
+      "teacher_logits": float32 [batch, classes], of several teachers [batch, teachers, classes]}.
 
     Raises:
       ValueError: unknown split or column, an empty split, class_weights of another length, a batch
-        that does not divide by the workers.
+        that does not divide by the workers, logits cached of other data or another augmentation.
+      tf.errors.InvalidArgumentError: while reading: a photo whose cached logits are another's.
     """
-    paths = info.paths(split)
+    paths = tf.constant(info.paths(split))
+    examples = tf.constant([shard.examples for shard in info.split(split).shards], tf.int64)
+    view_seed = seed
+    if cached_logits is not None:
+        cached_logits.check(info, split, augmentation)
+        view_seed = cached_logits.settings.seed
     batch_size = min(batch_size, info.split(split).examples)
     _check(info, split, batch_size)
     if batch_size % workers or not 0 <= worker < workers:
@@ -130,29 +148,59 @@ def training_batches(
     parse = _parser(info, columns, class_weights)
     used = steps_per_epoch(info, split, batch_size) * batch_size
 
+    def view_number(epoch):
+        return epoch if cached_logits is None else epoch % cached_logits.settings.views
+
+    def shard_records(shard, epoch):
+        records = {"photo": tf.data.TFRecordDataset(paths[shard])}
+        if augmentation.mixup:
+            number = view_number(epoch)
+            records["partner"] = views.partners(paths[shard], examples[shard], number, view_seed)
+        if cached_logits is not None:
+            records["logits"] = cached_logits.records(shard)
+        return tf.data.Dataset.zip(records)
+
     def epoch_records(epoch):
-        order = _permutation(len(paths), tf.stack([epoch, seed]))
-        files = tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(paths), order))
-        records = files.interleave(tf.data.TFRecordDataset, cycle_length=4)
+        order = tf.data.Dataset.from_tensor_slices(
+            _permutation(len(paths), tf.stack([epoch, seed]))
+        )
+        records = order.interleave(lambda shard: shard_records(shard, epoch), cycle_length=4)
 
         # Not Dataset.shuffle: its order would depend on TensorFlow's global seed as well.
         def shuffle_window(number, window):
-            return tf.gather(window, _permutation(tf.size(window), tf.stack([epoch, seed, number])))
+            order = _permutation(tf.size(window["photo"]), tf.stack([epoch, seed, number]))
+            return {name: tf.gather(column, order) for name, column in window.items()}
 
         windows = records.batch(shuffle_examples).enumerate().map(shuffle_window)
         mine = windows.unbatch().take(used).shard(workers, worker)
-        return mine.map(lambda record: (epoch, record))
+        return mine.map(lambda records: (epoch, records))
 
-    def view(epoch, record):
+    def drawn(record, number):
         x, label, weight = parse(record)
-        identity = tf.strings.to_hash_bucket_fast(x.pop("id"), 2**31 - 1)
-        view_seed = tf.stack([epoch * 100_003 + seed, identity])
-        x["image"] = augment.training_view(x["image"], view_seed, image_size, augmentation)
+        encoded, identity = x["image"], x["id"]
+        x["image"] = views.draw(encoded, identity, number, view_seed, image_size, augmentation)
+        return x, label, weight
+
+    def view(epoch, records):
+        number = view_number(epoch)
+        x, label, weight = drawn(records["photo"], number)
+        if "partner" in records:
+            other, other_label, other_weight = drawn(records["partner"], number)
+            share = views.share(x["id"], number, view_seed, augmentation.mixup)
+            x["image"] = views.mixed(x["image"], other["image"], share)
+            one_hots = (tf.one_hot(each, len(info.classes)) for each in (label, other_label))
+            label = views.mixed(*one_hots, share)
+            weight = views.mixed(weight, other_weight, share)
+        identity = x.pop("id")
+        if cached_logits is not None:
+            x["logits"] = {"record": records["logits"], "id": identity, "view": number}
         return x, label, weight
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_records)
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size // workers, drop_remainder=True)
+    if cached_logits is not None:
+        dataset = dataset.map(cached_logits.join)
     return dataset.prefetch(2).with_options(_sharded_by_example())
 
 
@@ -218,19 +266,20 @@ def _sharded_by_example():
     return options
 
 
-def _parser(info, columns, class_weights):
+def photo_parser(info, columns=()):
+    """Function of a serialized Example to (x, label int32 [], -1 if unlabelled).
+
+    x is {"image": string [], a JPEG, "id": string [], and what `training_batches` says of the
+    metadata columns}.
+
+    Raises:
+      ValueError: an unknown column.
+    """
     info.vocabulary_sizes(columns)
-    if class_weights is not None and len(class_weights) != len(info.classes):
-        raise ValueError(
-            f"class_weights has {len(class_weights)} entries, {info.directory} has "
-            f"{len(info.classes)} classes: give one weight per class"
-        )
-    weights = np.ones(len(info.classes)) if class_weights is None else class_weights
-    weights = tf.constant(weights, tf.float32)
     schema = {
         "image/encoded": tf.io.FixedLenFeature([], tf.string),
         "image/id": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
+        "label": tf.io.FixedLenFeature([], tf.int64, default_value=-1),
     }
     for column in columns:
         schema[f"meta/{column}"] = tf.io.FixedLenFeature([], tf.string, default_value="")
@@ -243,7 +292,23 @@ def _parser(info, columns, class_weights):
             index = table.lookup(parsed[f"meta/{column}"])
             x[f"meta/{column}"] = index
             x[f"meta/{column}/missing"] = tf.cast(index == 0, tf.float32)
-        label = tf.cast(parsed["label"], tf.int32)
+        return x, tf.cast(parsed["label"], tf.int32)
+
+    return parse
+
+
+def _parser(info, columns, class_weights):
+    parse_photo = photo_parser(info, columns)
+    if class_weights is not None and len(class_weights) != len(info.classes):
+        raise ValueError(
+            f"class_weights has {len(class_weights)} entries, {info.directory} has "
+            f"{len(info.classes)} classes: give one weight per class"
+        )
+    weights = np.ones(len(info.classes)) if class_weights is None else class_weights
+    weights = tf.constant(weights, tf.float32)
+
+    def parse(record):
+        x, label = parse_photo(record)
         return x, label, tf.gather(weights, label)
 
     return parse

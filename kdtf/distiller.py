@@ -41,7 +41,9 @@ class Distiller(TrainStep, keras.Model):
       teacher: anything callable on a batch that returns logits: a Keras 3 or tf_keras model, a
         restored SavedModel, a function. Keras models get the inputs they declare, others get x
         as it is. Under `jit_compile` (Keras's default on a GPU) it must compile under XLA too.
-        None: the logits are the column "teacher_logits" of x.
+        None: the logits are the column "teacher_logits" of x, see `kdtf.cached_logits`. Logits
+        [batch, members, classes], as `teachers.members` gives, are an ensemble's: the soft target
+        is the mean of the members' probabilities at the temperature (`losses.tempered_mean`).
       distillation_loss: (teacher_logits, student_logits, temperature) -> float [batch].
       alpha: weight of the distillation loss, 0 to 1; a number, or a callable of the step
         (int64 scalar tensor: the optimizer's iterations) that returns a scalar. With 0 and no

@@ -47,6 +47,26 @@ def soft_target_kl(teacher_logits, student_logits, temperature=4.0):
     return temperature**2 * tf.reduce_sum(divergence, axis=-1)
 
 
+def tempered_mean(member_logits, temperature):
+    """Logits that at one temperature are the mean of an ensemble's tempered probabilities.
+
+    softmax(result / T) = mean over members of softmax(member / T), exactly, at this T; so any loss
+    on teacher logits takes an ensemble (the arithmetic mean of Hinton et al., 2015,
+    arXiv:1503.02531; the mean of logits is the geometric one).
+
+    Args:
+      member_logits: float [batch, members, classes].
+      temperature: T > 0, a number or a scalar tensor.
+
+    Returns:
+      float32 [batch, classes].
+    """
+    temperature = tf.cast(temperature, tf.float32)
+    log_probs = tf.nn.log_softmax(tf.cast(member_logits, tf.float32) / temperature)
+    members = tf.cast(tf.shape(log_probs)[1], tf.float32)
+    return temperature * (tf.reduce_logsumexp(log_probs, axis=1) - tf.math.log(members))
+
+
 def hint_mse(teacher_features, student_features):
     """Mean squared difference of two feature maps (FitNets; Romero et al., 2015, arXiv:1412.6550).
 

@@ -6,7 +6,7 @@ import numbers
 import keras
 import tensorflow as tf
 
-from kdtf import refusals, taps
+from kdtf import losses, refusals, taps
 
 
 class TrainStep:
@@ -115,6 +115,7 @@ class TrainStep:
 
     def _soft_loss(self, teacher_logits, logits, temperature, sample_weight):
         refusals.check_classes(teacher_logits.shape[-1], logits.shape[-1])
+        teacher_logits = _of_ensemble(teacher_logits, temperature)
         values = self._distillation_loss(teacher_logits, logits, temperature)
         return self._reduce(_per_example("distillation_loss", values), sample_weight)
 
@@ -139,8 +140,15 @@ class TrainStep:
         ]
 
     def _track_agreement(self, teacher_logits, logits):
-        same = tf.equal(tf.argmax(teacher_logits, axis=-1), tf.argmax(logits, axis=-1))
+        teacher_classes = tf.argmax(_of_ensemble(teacher_logits, 1.0), axis=-1)
+        same = tf.equal(teacher_classes, tf.argmax(logits, axis=-1))
         self._trackers["teacher_agreement"].update_state(tf.cast(same, tf.float32))
+
+
+def _of_ensemble(teacher_logits, temperature):
+    if teacher_logits.shape.rank != 3:
+        return teacher_logits
+    return losses.tempered_mean(teacher_logits, temperature)
 
 
 def _total(terms):

@@ -164,9 +164,7 @@ def write_dataset(
             {c: sum(c not in photo.metadata for photo in members) for c in columns},
         )
     info = data.DatasetInfo(out, tuple(classes), vocabulary, splits)
-    for path in out.iterdir():  # what a killed call with another plan has left
-        if LEFT_OVER.fullmatch(path.name) and path.name not in plan:
-            path.unlink()
+    remove_left_overs(out, plan)
     files.write_text(out / data.MANIFEST, info.to_json())
     fingerprints = [
         (photo.split, photo.id, content, difference)
@@ -272,34 +270,57 @@ def _signature(plan, classes, encode):
     }
 
 
-def _facts_path(out, name):
-    return out / f".{name}.json"
+def remember(out, name, signature, written):
+    """Notes that a shard is finished, for `recall`.
+
+    Args:
+      out: `Path` of the directory.
+      name: the shard's file name.
+      signature: text that changes with whatever decides the shard's bytes.
+      written: NamedTuple of the shard's facts, its `sha256` among them.
+    """
+    facts = {"signature": signature, "written": written._asdict()}
+    files.write_text(_facts_path(out, name), json.dumps(facts))
 
 
-def _finished(out, name, signature):
-    """The `Written` of a shard that an earlier, interrupted call finished, or None."""
+def recall(out, name, signature):
+    """{name: fact} of a shard that an earlier, interrupted call finished; None if it is not whole.
+
+    Args:
+      out, name, signature: as in `remember`; another signature counts as not finished.
+    """
     try:
         facts = json.loads(_facts_path(out, name).read_text())
     except FileNotFoundError:
         return None
-    written = Written(*facts["written"])
-    path = out / name
-    if facts["signature"] != signature or not path.exists() or file_sha256(path) != written.sha256:
+    path, written = out / name, facts["written"]
+    if facts["signature"] != signature or not path.exists():
         return None
-    return written
+    return written if file_sha256(path) == written["sha256"] else None
+
+
+def remove_left_overs(out, names):
+    """Removes what killed calls and `remember` left in `out`; the shards called `names` stay."""
+    for path in out.iterdir():
+        if LEFT_OVER.fullmatch(path.name) and path.name not in names:
+            path.unlink()
+
+
+def _facts_path(out, name):
+    return out / f".{name}.json"
 
 
 def _write_and_note(out, encode: Callable, classes, job):
     """Writes a shard and, beside it, the facts by which an interrupted call is continued."""
     name, photos, signature = job
     written = write_shard(out / name, photos, encode, classes)
-    text = json.dumps({"signature": signature, "written": written})
-    files.write_text(_facts_path(out, name), text)
+    remember(out, name, signature, written)
     return written
 
 
 def _write_all(out, plan, write, signature, engine):
-    written = {name: _finished(out, name, signature[name]) for name in plan}
+    found = {name: recall(out, name, signature[name]) for name in plan}
+    written = {name: facts and Written(**facts) for name, facts in found.items()}
     missing = [name for name, facts in written.items() if facts is None]
     total = sum(len(chunk) for chunk in plan.values())
     done = total - sum(len(plan[name]) for name in missing)

@@ -1,0 +1,331 @@
+"""A teacher's logits for training views, once, so that training needs no teacher.
+
+    python -m tfrecords_tools.cache_logits --data shards/ --teacher teacher.keras \\
+        --views 4 --top-k 64
+
+Every photo of a split is drawn in `--views` views and scored; `recipes/distill.py` and
+`kdtf.data.training_batches(cached_logits=...)` replay exactly these. Several teachers make an
+ensemble, whose members' logits are stored apart. The files stand one to one beside the photos'
+shards (`kdtf.cached_logits` has the format). Nothing is left half-written: a killed call is
+continued by the same command. At the end a sample is scored again and compared with what was
+stored.
+
+Cost: one forward pass of each teacher for every view.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from kdtf import augment, cached_logits, data, files, teachers
+from kdtf.top_k import Encoded, encode, kept
+from tfrecords_tools import shards
+
+VERIFIED_SHARDS = 4
+
+
+def settings_of(info, models, *, views, top_k, image_size, split, seed, augmentation):
+    """The `cached_logits.Settings` of models' logits; image_size None: their largest input.
+
+    Raises:
+      ValueError: an empty split, or a number out of range.
+    """
+    if info.split(split).examples == 0:
+        raise ValueError(f"split {split!r} of {info.directory} is empty")
+    return cached_logits.Settings(
+        teachers=tuple(teachers.fingerprint(model) for model in models),
+        classes=info.classes,
+        data_sha256=files.file_sha256(info.directory / data.MANIFEST),
+        split=split,
+        augmentation=augmentation,
+        image_size=image_size or max(teachers.image_size(model) for model in models),
+        seed=seed,
+        views=views,
+        kept=kept(len(info.classes), top_k),
+    )
+
+
+def directory_of(info, settings):
+    """Where logits go if nothing else is said: beside the photos, named after their settings."""
+    return info.directory / f"logits-{settings.split}-{settings.key()[:12]}"
+
+
+def scorer(models, info, batch_size):
+    """Function of a batch of views, at most `batch_size`, to logits [batch, models, classes].
+
+    Batches are filled up to `batch_size`, because the last digits of a convolution depend on it:
+    so a photo's logits do not depend on how many photos a shard has left.
+
+    Returns:
+      Function of {"image", metadata columns} to a float32 array.
+    """
+    columns = sorted({column for model in models for column in teachers.columns(model)})
+    info.vocabulary_sizes(columns)
+    logits = tf.function(teachers.members(models))
+
+    def score(batch):
+        examples = len(batch["id"])
+        rows = np.minimum(np.arange(batch_size), examples - 1)
+        filled = {name: tf.gather(column, rows) for name, column in batch.items() if name != "id"}
+        return logits(filled).numpy()[:examples]
+
+    score.batch_size, score.columns = batch_size, tuple(columns)
+    return score
+
+
+def write_shard(path, info, settings, shard, score, progress=lambda images: None):
+    """Writes the logits of one shard's photos beside its place, renames it, and reports it.
+
+    Its bytes depend on the arguments only, whichever shards were written before.
+
+    Args:
+      path: where the file goes.
+      info: `data.DatasetInfo`.
+      settings: `cached_logits.Settings`.
+      shard: position of the shard in its split.
+      score: what `scorer` gave.
+      progress: called with the number of images after each batch.
+
+    Returns:
+      `data.Shard` of the file.
+
+    Raises:
+      ValueError: a teacher's logits that cannot be stored, names the photo; a shard whose number
+        of records is not what `dataset.json` says.
+    """
+    path, encoded, ids = Path(path), [], []
+    for number in range(settings.views):
+        ids = []
+        for batch, rows in _encoded_batches(info, settings, shard, number, score):
+            ids += batch["id"].numpy().tolist()
+            encoded.append(rows)
+            progress(len(batch["id"]))
+    photos = info.split(settings.split).shards[shard]
+    if len(ids) != photos.examples:
+        raise ValueError(
+            f"{info.directory / photos.file} has {len(ids)} records, {data.MANIFEST} says "
+            f"{photos.examples}: check it with `python -m tfrecords_tools.validate`"
+        )
+    columns = [_by_photo(parts, settings.views) for parts in zip(*encoded, strict=True)]
+    with files.replacing(path) as partial:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for row, identity in enumerate(ids):
+                fields = (None if column is None else column[row] for column in columns)
+                writer.write(cached_logits.serialize(identity, Encoded(*fields)))
+        size, digest = partial.stat().st_size, files.file_sha256(partial)
+    return data.Shard(path.name, len(ids), size, digest)
+
+
+def cache(
+    info,
+    models,
+    *,
+    views=4,
+    top_k=64,
+    image_size=None,
+    split="train",
+    out=None,
+    batch_size=32,
+    seed=0,
+    augmentation=augment.Augmentation(),  # noqa: B008 (frozen)
+):
+    """Writes, continues or opens the cached logits of models for a data set.
+
+    Args:
+      info: `data.DatasetInfo`.
+      models: teachers of its classes, Keras models; several make an ensemble.
+      views: views of each photo.
+      top_k: logits to keep of each view, or more than there are classes: all.
+      image_size: side of the views that the teachers see, pixels; None: their largest input.
+      split: name of the split.
+      out: directory; None: `directory_of`.
+      batch_size: images of one forward pass.
+      seed: of the views.
+      augmentation: an `augment.Augmentation`.
+
+    Returns:
+      (`cached_logits.CachedLogits`, number of images that were scored in this call).
+
+    Raises:
+      ValueError: `out` holds logits of other settings; what `write_shard` and `verify` refuse.
+    """
+    settings = settings_of(
+        info, models, views=views, top_k=top_k, image_size=image_size, split=split,
+        seed=seed, augmentation=augmentation,
+    )
+    out = Path(out) if out else directory_of(info, settings)
+    if (out / cached_logits.MANIFEST).exists():
+        cached = cached_logits.CachedLogits.load(out, info)
+        cached.settings.check_equal(settings, out)
+        return cached, 0
+    out.mkdir(parents=True, exist_ok=True)
+    score = scorer(models, info, batch_size)
+    written, scored = _write_all(out, info, settings, score)
+    cached = cached_logits.CachedLogits(out, settings, tuple(written))
+    difference = verify(cached, info, score)
+    tqdm.write(f"{out}: a sample scored again differs by {difference:.2g} at most")
+    cached_logits.write_manifest(out, info, settings, written)
+    shards.remove_left_overs(out, {shard.file for shard in written})
+    return cached, scored
+
+
+def verify(cached, info, score):
+    """Scores a sample of views again and compares what training will read of them.
+
+    Args:
+      cached: `cached_logits.CachedLogits`.
+      info: `data.DatasetInfo` of the photos.
+      score: what `scorer` gave.
+
+    Returns:
+      The largest difference of a kept logit.
+
+    Raises:
+      ValueError: a difference beyond float16's accuracy, twice half a unit in the last place.
+    """
+    settings = cached.settings
+    spread = np.linspace(0, 1, VERIFIED_SHARDS)
+    pairs = {
+        (round(s * (len(cached.shards) - 1)), round(s * (settings.views - 1))) for s in spread
+    }
+    largest = 0.0
+    for shard, number in sorted(pairs):
+        batches = cached_logits.view_batches(
+            info, settings, shard, number, score.batch_size, score.columns
+        )
+        batch = next(iter(batches))
+        logits = score(batch)
+        records = next(iter(cached.records(shard).batch(len(logits))))
+        numbers = np.full(len(logits), number)
+        stored = cached.decode(records, batch["id"], numbers).numpy().reshape(logits.shape)
+        smallest_kept = np.sort(stored, axis=-1)[..., -settings.kept, np.newaxis]
+        compared = (stored >= smallest_kept) & (stored != logits)  # equal ones may be -inf
+        error = np.where(compared, np.abs(stored - logits), 0.0)
+        top = logits.max(-1, keepdims=True)
+        allowed = 2.0**-10 * (np.abs(top) + np.abs(logits - top)) + 1e-4
+        if not np.all(error <= allowed):
+            worst = np.unravel_index(np.argmax(error - allowed), error.shape)
+            raise ValueError(
+                f"{cached.directory / cached.shards[shard].file}, view {number} of record "
+                f"{worst[0]}: stored logit {stored[worst]}, scored again {logits[worst]}, a "
+                f"difference of {error[worst]:.3g} where float16 allows {allowed[worst]:.3g}: the "
+                "teacher does not give the same logits twice, or the file was changed; remove "
+                "the directory and run again"
+            )
+        largest = max(largest, float(error.max()))
+    return largest
+
+
+def _encoded_batches(info, settings, shard, number, score):
+    """Yields (batch of views, its `Encoded` logits)."""
+    batches = cached_logits.view_batches(
+        info, settings, shard, number, score.batch_size, score.columns
+    )
+    for batch in batches:
+        try:
+            encoded = encode(score(batch), settings.kept)
+        except ValueError as error:
+            first, last = (batch["id"].numpy()[end].decode() for end in (0, -1))
+            where = f"view {number} of the photos {first!r} to {last!r}"
+            raise ValueError(f"{where}: {error}") from error
+        yield batch, encoded
+
+
+def _by_photo(parts, views):
+    """Arrays of batches, one view after the other, as one array [photos, views, ...]; or None."""
+    if parts[0] is None:
+        return None
+    column = np.concatenate(parts)
+    return column.reshape(views, -1, *column.shape[1:]).swapaxes(0, 1)
+
+
+def _write_all(out, info, settings, score):
+    """(`data.Shard`s of all files, number of images scored now); finished ones are kept."""
+    names = [shard.file for shard in info.split(settings.split).shards]
+    signature = f"{settings.key()} TensorFlow {tf.__version__}"
+    found = [shards.recall(out, name, signature) for name in names]
+    images = [
+        shard.examples * settings.views for shard in info.split(settings.split).shards
+    ]
+    done = sum(many for many, facts in zip(images, found, strict=True) if facts)
+    with tqdm(total=sum(images), initial=done, unit="image", desc="scoring") as bar:
+        for shard, (name, facts) in enumerate(zip(names, found, strict=True)):
+            if facts is None:
+                written = write_shard(out / name, info, settings, shard, score, bar.update)
+                shards.remember(out, name, signature, written)
+                found[shard] = written._asdict()
+    return [data.Shard(**facts) for facts in found], sum(images) - done
+
+
+def summary(cached, scored):
+    """Text for people: what was scored, what is stored, what it weighs."""
+    settings = cached.settings
+    photos = sum(shard.examples for shard in cached.shards)
+    size = sum(shard.bytes for shard in cached.shards)
+    classes = len(settings.classes)
+    what = "all" if settings.kept == classes else f"the largest {settings.kept} of"
+    return "\n".join([
+        f"{cached.directory}: {settings.views} views of {photos:,} photos ({settings.split}) by "
+        f"{len(settings.teachers)} teacher(s), {what} {classes} logits each",
+        f"  {size / 1e6:,.1f} MB, {size / photos / settings.views:,.0f} bytes an image; "
+        f"{scored:,} images scored now",
+    ])
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m tfrecords_tools.cache_logits",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="directory with dataset.json and shards")
+    add("--teacher", required=True, nargs="+", help=".keras file; several make an ensemble")
+    add("--views", type=int, default=4, help="views of each photo (default %(default)s)")
+    add(
+        "--top-k",
+        type=int,
+        default=64,
+        help="logits to keep of each view; all, where that takes no more bytes (default 64)",
+    )
+    add("--image-size", type=int, help="side of the views, pixels (default: the largest input)")
+    add("--split", default="train", help="the split to score (default %(default)s)")
+    add("--out", help="where to write (default: beside the shards, named after the settings)")
+    add("--batch-size", type=int, default=32, help="images a forward pass (default %(default)s)")
+    add("--seed", type=int, default=0, help="of the views (default %(default)s)")
+    add(
+        "--mixup",
+        type=float,
+        default=0.0,
+        help="mix each photo with another, the share drawn from this Beta parameter, for function "
+        "matching (default %(default)s: no mixing)",
+    )
+    args = parser.parse_args(argv)
+    try:
+        info = data.DatasetInfo.load(args.data)
+        cached, scored = cache(
+            info,
+            teachers.load_members(args.teacher, info.classes),
+            views=args.views,
+            top_k=args.top_k,
+            image_size=args.image_size,
+            split=args.split,
+            out=args.out,
+            batch_size=args.batch_size,
+            seed=args.seed,
+            augmentation=augment.Augmentation(mixup=args.mixup),
+        )
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    print(summary(cached, scored))
+
+
+if __name__ == "__main__":
+    main()
