@@ -8,6 +8,10 @@ A baseline student learns from labels, a distilled one from labels and the teach
 TFLite, and the exported files are what is evaluated and benchmarked. Everything lands in the run
 directory; a killed run continues when the same command is given again.
 
+The teacher scores `--views` views of each training photo once, and both students are trained on
+these views, float and 8 bits; later runs with the same teacher and data find them scored. With
+`--live-teacher` it scores a new view of every photo in every epoch.
+
 Cost: with no arguments about six minutes on two cores. On 2,640 photos at 224 px four to six
 minutes a student plus the teacher's forward passes. What it gave: docs/grocery.md.
 """
@@ -20,7 +24,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tensorflow as tf
+import caching
 import train_teacher
 from settings import (
     EMBEDDED,
@@ -32,8 +36,6 @@ from settings import (
     Config,
 )
 from stages import Run
-
-from kdtf import teachers
 
 # Measured on two cores, for the times announced; seconds for one photo's training step.
 TEACHER_SECONDS = {EMBEDDED_TEACHER: 0.004, REAL_TEACHER: 0.06}
@@ -56,7 +58,7 @@ def distill(run_dir, config):
       (results as in `results.json`, path of `report.html`).
     """
     run = Run(run_dir, config)
-    total = 9
+    total = 9 if config.live_teacher else 10
     numbers = iter(range(1, total + 1))
 
     def stage(name, what, seconds, *steps):
@@ -81,19 +83,27 @@ def distill(run_dir, config):
         what, seconds = f"load {', '.join(config.teacher)}", 0
     stage("teacher", what, seconds, (run.prepare_teacher,))
 
-    views = train_photos * config.epochs
+    if not config.live_teacher:
+        images = train_photos * config.views
+        seconds = START_SECONDS + images * (run.forward_s + caching.VIEW_SECONDS)
+        what = f"the teacher's logits of {config.views} views, {images:,} images, unless cached"
+        stage("cache", what, seconds, (run.cache_logits,))
+        print(caching.summary(run.cache_facts))
+
+    images = train_photos * config.epochs
+    live_s = run.forward_s if config.live_teacher else 0.0
     budget = f"{config.epochs} epochs of {run.steps} steps at {config.image_size} px"
-    seconds = START_SECONDS + views * student_seconds(config.image_size)
+    seconds = START_SECONDS + images * student_seconds(config.image_size)
     stage("baseline", f"labels only, {budget}", seconds, (run.train_student, "baseline"))
-    seconds += views * _forward_seconds(run.teacher)
+    seconds += images * live_s
     what = f"labels and teacher, T={config.temperature:g}, alpha={config.alpha:g}, {budget}"
     stage("distilled", what, seconds, (run.train_student, "distilled"))
 
     budget = f"{config.qat_epochs} epochs of {run.steps} steps, 8 bits emulated"
     steps = ((run.train_int8, name) for name in STUDENTS)
-    views = train_photos * config.qat_epochs
-    seconds = 2 * (START_SECONDS * 3 + views * 2 * student_seconds(config.image_size))
-    seconds += views * _forward_seconds(run.teacher)
+    images = train_photos * config.qat_epochs
+    seconds = 2 * (START_SECONDS * 3 + images * 2 * student_seconds(config.image_size))
+    seconds += images * live_s
     stage("int8", f"baseline and distilled, {budget}", seconds, *steps)
 
     stage("export", "TFLite files, compared with Keras", 90, *((run.export, n) for n in MODELS))
@@ -156,6 +166,8 @@ def parse(argv=None):
         ("weight_decay", float, "of AdamW"),
         ("temperature", float, "T of the soft targets"),
         ("alpha", float, "weight of the soft targets, 0 to 1"),
+        ("views", int, "views of each training photo that the teacher scores, once"),
+        ("top_k", int, "logits kept of each view; all, where that takes no more bytes"),
         ("qat_epochs", int, "epochs of quantization-aware training of each student"),
         ("qat_freeze_epoch", int, "epoch of it from which batch norms keep their statistics"),
         ("qat_learning_rate", float, "of it, at its start; falls along a cosine"),
@@ -165,6 +177,16 @@ def parse(argv=None):
         shown = " drawn, ".join(f"{value:g}" for value in sorted(defaults))
         note = f"{shown} with --data" if len(defaults) > 1 else shown
         add("--" + name.replace("_", "-"), type=kind, help=f"{text} (default: {note})")
+    add(
+        "--logits",
+        metavar="DIR",
+        help="where the teacher's logits are or go (default: beside the shards, by settings)",
+    )
+    add(
+        "--live-teacher",
+        action="store_true",
+        help="ask the teacher in every step, about a new view of every photo in every epoch",
+    )
     add("--benchmark-binary", metavar="PATH", help="TensorFlow Lite's native benchmark_model")
     add(
         "--adb",
@@ -191,19 +213,6 @@ def main(argv=None):
     with train_teacher.explained():
         results, page = distill(run_dir, config)
     print(summary(results, page))
-
-
-def _forward_seconds(model, batch=16):
-    """Measured seconds of a model's forward pass for one photo."""
-    size = teachers.image_size(model)
-    feed = tf.zeros((batch, size, size, 3))
-    if isinstance(model.input, dict):
-        feed = {key: tf.zeros((batch,), tf.int32) for key in model.input} | {"image": feed}
-    forward = tf.function(lambda x: model(x, training=False))
-    forward(feed)
-    started = time.monotonic()
-    forward(feed)
-    return (time.monotonic() - started) / batch
 
 
 if __name__ == "__main__":

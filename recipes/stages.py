@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import caching
 import keras
 import settings
 import tensorflow as tf
@@ -44,6 +45,7 @@ class Run:
         self.directory = Path(directory)
         self.config = config
         self.seconds = {}
+        self.cached = self.cache_facts = None
         self._students, self._quantized = {}, {}
         self._remember(self.directory / "config.json", asdict(config))
 
@@ -83,6 +85,17 @@ class Run:
             train_teacher.train(self.info, settings, path)
         self.members = teachers.load_members(paths, self.info.classes)
         self.teacher = self.members[0] if len(paths) == 1 else teachers.ensemble(self.members)
+        self.forward_s = caching.forward_seconds(self.teacher)
+
+    def cache_logits(self):
+        """Opens the teacher's cached logits, or writes them."""
+        self.cached, scored = caching.cache(self.info, self.members, self.config)
+        path = self.directory / "cache.json"  # of this run, earlier calls included
+        scored += json.loads(path.read_text())["images_scored"] if path.exists() else 0
+        self.cache_facts = caching.facts(
+            self.info, self.config, self.cached, scored, self.forward_s
+        )
+        self._write_json(path, self.cache_facts)
 
     def train_student(self, name):
         """Trains the student called `name`; both start from the same saved weights."""
@@ -95,7 +108,7 @@ class Run:
         student = keras.models.load_model(initial, compile=False)
         distiller = kdtf.Distiller(
             student,
-            teacher=self.teacher if name == "distilled" else None,
+            teacher=self._live_teacher(name),
             alpha=config.alpha if name == "distilled" else 0.0,
             temperature=config.temperature,
         )
@@ -123,7 +136,7 @@ class Run:
             self._export(model, "distilled_ptq_int8")
         distiller = quantize.Distiller(
             model,
-            teacher=self.teacher if name == "distilled" else None,
+            teacher=self._live_teacher(name),
             alpha=config.alpha if name == "distilled" else 0.0,
             temperature=config.temperature,
         )
@@ -141,7 +154,7 @@ class Run:
             self._board(f"{name}_int8"), write_graph=False, update_freq=10
         )
         callbacks = [board, quantize.BatchNormFreeze(config.qat_freeze_epoch)]
-        # Epochs go on counting where the float training ended: the views are new ones.
+        # Epochs go on counting where the float training ended: the next views follow.
         history = self._fit(
             distiller, f"{name}_int8", config.epochs, config.qat_epochs, callbacks
         )
@@ -209,6 +222,7 @@ class Run:
             "verdict_int8": self.evaluation.compare(*INT8),
             "environment": settings.environment(self.info),
             "history": history,
+            "cached_logits": self.cache_facts,
             "stages": [{"name": name, "seconds": s} for name, s in self.seconds.items()],
         }
         self._write_json(self.directory / "results.json", results)
@@ -229,15 +243,19 @@ class Run:
         config = self.config
         checkpoint = EpochCheckpoint(self._checkpoint(name))
         first_epoch = checkpoint.restore(distiller)
+        size = config.image_size
+        if config.live_teacher:
+            size = max(size, teachers.image_size(self.teacher))
         batches = data.training_batches(
             self.info,
             "train",
             config.batch_size,
-            max(config.image_size, teachers.image_size(self.teacher)),
+            size,
             seed=config.seed,
             epochs=first_view + epochs,
             first_epoch=first_view + first_epoch,
             columns=self._columns(),
+            cached_logits=self.cached,
         )
         validation = data.evaluation_batches(
             self.info, "val", config.batch_size, config.image_size, columns=self._columns()
@@ -253,6 +271,11 @@ class Run:
                 shuffle=False,
             )
         return checkpoint.history
+
+    def _live_teacher(self, name):
+        if name == "baseline" or not self.config.live_teacher:
+            return None
+        return self.teacher if len(self.members) == 1 else teachers.members(self.members)
 
     def _calibrated(self, name):
         """The student `name` in 8 bits before any training for it."""
@@ -314,7 +337,9 @@ class Run:
         return self.directory / "tflite" / f"{name}.tflite"
 
     def _columns(self):
-        taken = set(self.metadata or ()) | set(teachers.columns(self.teacher))
+        taken = set(self.metadata or ())
+        if self.config.live_teacher:
+            taken |= set(teachers.columns(self.teacher))
         return tuple(column for column in self.info.metadata if column in taken)
 
     def _photos(self, split, name):

@@ -4,7 +4,9 @@ import functools
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import caching
 import distill
 import evaluation
 import keras
@@ -51,6 +53,7 @@ def config(shards, teacher):
         image_size=32,
         epochs=2,
         qat_epochs=1,
+        views=2,
         batch_size=16,
         weights=None,
     )
@@ -143,6 +146,7 @@ def test_continued_equals_uninterrupted(run, config, tmp_path):
     other = distill.Run(tmp_path / "other", config)
     other.prepare_data()
     other.prepare_teacher()
+    other.cache_logits()
     other.train_student("distilled")
     weights = [
         keras.models.load_model(folder / "models" / "distilled.keras", compile=False).get_weights()
@@ -268,3 +272,32 @@ def test_sweep_verdict(shift, verdict):
         for b, e in ((0.8, 0.001), (0.7, 0.0), (0.6, -0.001))
     ]
     assert sweep.summarise(runs)["verdict"] == verdict
+
+
+def test_the_run_says_what_the_cache_saved(run, shards, config):
+    """Live: 2 float epochs and 1 in 8 bits; cached: 2 views of every photo, once for all runs."""
+    facts = json.loads((run / "results.json").read_text())["cached_logits"]
+    photos = shards.split("train").examples
+    assert facts["images_scored"] == 2 * photos
+    assert facts["images_saved"] == 3 * (photos // 16) * 16 - 2 * photos
+    assert facts["seconds_saved"] > 0
+    assert Path(facts["directory"]).parent == shards.directory
+    assert "Saved: " in caching.summary(facts)
+    assert "more than without a cache" in caching.summary(facts | {"images_saved": -5})
+    other = distill.Run(run.parent / "next-week", config)
+    other.prepare_data()
+    other.prepare_teacher()
+    other.cache_logits()
+    assert other.cache_facts["images_scored"] == 0
+
+
+def test_a_live_teacher_is_asked_in_every_step(shards, teacher, config, tmp_path):
+    """Two teachers: the recipe's own ensemble, without a cache; one epoch."""
+    live = replace(config, teacher=(str(teacher), str(teacher)), live_teacher=True, epochs=1)
+    run = distill.Run(tmp_path / "live", live)
+    run.prepare_data()
+    run.prepare_teacher()
+    run.train_student("distilled")
+    history = json.loads((run.directory / "models" / "distilled.json").read_text())["history"]
+    assert np.isfinite(history["soft_loss"]).all()
+    assert run.cached is None and not (run.directory / "cache.json").exists()
