@@ -224,7 +224,7 @@ class CachedLogits:
 def write_manifest(directory, info, settings, shards):
     """Writes `logits.json`, with samples of views drawn now: last, when all shards are in place."""
     samples = []
-    for shard, number in _sampled(settings, len(shards)):
+    for shard, number in sample(settings, len(shards)):
         drawn = _thumbnail(info, settings, shard, number)
         text = base64.b64encode(drawn.astype("<f4").tobytes()).decode()
         samples.append({"shard": shard, "view": number, "thumbnail": text})
@@ -237,6 +237,13 @@ def write_manifest(directory, info, settings, shards):
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     files.write_text(Path(directory) / MANIFEST, text)
+
+
+def sample(settings, shards):
+    """Up to four (shard, view) pairs, spread over `shards` shards and all views, to check."""
+    spread = np.linspace(0, 1, 4)
+    pairs = zip(spread * (shards - 1), spread * (settings.views - 1), strict=True)
+    return sorted({(round(shard), round(view)) for shard, view in pairs})
 
 
 def serialize(identity, encoded):
@@ -311,27 +318,21 @@ def _first_difference(stored, asked):
     return f"{len(stored)} classes", f"{len(asked)} classes"
 
 
-def _sampled(settings, shards):
-    """The (shard, view) pairs whose first photo is kept as a thumbnail: four, spread out."""
-    spread = np.linspace(0, 1, 4)
-    pairs = zip(spread * (shards - 1), spread * (settings.views - 1), strict=True)
-    return sorted({(round(shard), round(view)) for shard, view in pairs})
-
-
 def _thumbnail(info, settings, shard, number):
     (batch,) = view_batches(info, settings, shard, number, 1).take(1)
     return views.thumbnail(batch["image"])[0].numpy()
 
 
 def _check_views(info, settings, samples, directory, tensorflow):
-    for sample in samples:
-        stored = np.frombuffer(base64.b64decode(sample["thumbnail"]), "<f4").reshape(8, 8, 3)
-        drawn = _thumbnail(info, settings, sample["shard"], sample["view"])
-        error = float(np.abs(stored - drawn).max())
+    for stored in samples:
+        shard, number = stored["shard"], stored["view"]
+        thumbnail = np.frombuffer(base64.b64decode(stored["thumbnail"]), "<f4").reshape(8, 8, 3)
+        drawn = _thumbnail(info, settings, shard, number)
+        error = float(np.abs(thumbnail - drawn).max())
         if not error <= TOLERANCE:
             raise ValueError(
                 f"{directory} holds logits of views drawn by TensorFlow {tensorflow}; TensorFlow "
-                f"{tf.__version__} here draws other ones (view {sample['view']} of the first photo "
-                f"in shard {sample['shard']} differs by {error:.1f} of 255 levels): use the "
+                f"{tf.__version__} here draws other ones (view {number} of the first photo in "
+                f"shard {shard} differs by {error:.1f} of 255 levels): use the "
                 f"TensorFlow and kdtf that they were made with, or {WRITE}"
             )

@@ -67,8 +67,25 @@ def small(classes, side):  # the real one would take minutes
 students.mobilenet_v3_small = small
 small(3, 224).save("teacher.keras")
 """
-    run(before + examples()[2], tmp_path)
+    run(before + examples()[3], tmp_path)
     assert keras.models.load_model(tmp_path / "student.keras").output_shape == (None, 3)
+
+
+def test_the_cached_logits_example_runs(tmp_path):
+    before = """
+import keras
+import kdtf
+from kdtf import data, students
+from tfrecords_tools import cache_logits, synthetic
+
+synthetic.synthesize("shards", classes=4, photos=60, size=48, seed=0, workers=1)
+info = data.DatasetInfo.load("shards")
+cache_logits.cache(info, [students.tiny_cnn(4, 32, 3)], views=2, out="logits")
+student = students.tiny_cnn(4, 32, 3)
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+"""
+    done = run(before + examples()[2], tmp_path)
+    assert "soft_loss" in done.stdout and "Epoch 10/10" in done.stdout
 
 
 def test_ci_runs_the_readme_s_test_command():

@@ -28,8 +28,6 @@ from kdtf import augment, cached_logits, data, files, teachers
 from kdtf.top_k import Encoded, encode, kept
 from tfrecords_tools import shards
 
-VERIFIED_SHARDS = 4
-
 
 def settings_of(info, models, *, views, top_k, image_size, split, seed, augmentation):
     """The `cached_logits.Settings` of models' logits; image_size None: their largest input.
@@ -57,27 +55,39 @@ def directory_of(info, settings):
     return info.directory / f"logits-{settings.split}-{settings.key()[:12]}"
 
 
-def scorer(models, info, batch_size):
-    """Function of a batch of views, at most `batch_size`, to logits [batch, models, classes].
+class Scorer:
+    """Function of a batch of views to the logits of models, float32 [batch, models, classes].
 
     Batches are filled up to `batch_size`, because the last digits of a convolution depend on it:
     so a photo's logits do not depend on how many photos a shard has left.
 
-    Returns:
-      Function of {"image", metadata columns} to a float32 array.
+    Args:
+      models: Keras models of raw 0..255 images and of columns of `info`.
+      info: `data.DatasetInfo`.
+      batch_size: the most views that a batch may have.
+
+    Attributes:
+      batch_size: as given.
+      columns: the metadata columns that a batch needs.
+
+    Raises:
+      ValueError: a model takes a column that the data set lacks.
     """
-    columns = sorted({column for model in models for column in teachers.columns(model)})
-    info.vocabulary_sizes(columns)
-    logits = tf.function(teachers.members(models))
 
-    def score(batch):
+    def __init__(self, models, info, batch_size):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+        self.batch_size = batch_size
+        taken = {column for model in models for column in teachers.columns(model)}
+        self.columns = tuple(sorted(taken))
+        info.vocabulary_sizes(self.columns)
+        self._logits = tf.function(teachers.members(models))
+
+    def __call__(self, batch):
         examples = len(batch["id"])
-        rows = np.minimum(np.arange(batch_size), examples - 1)
+        rows = np.minimum(np.arange(self.batch_size), examples - 1)
         filled = {name: tf.gather(column, rows) for name, column in batch.items() if name != "id"}
-        return logits(filled).numpy()[:examples]
-
-    score.batch_size, score.columns = batch_size, tuple(columns)
-    return score
+        return self._logits(filled).numpy()[:examples]
 
 
 def write_shard(path, info, settings, shard, score, progress=lambda images: None):
@@ -90,7 +100,7 @@ def write_shard(path, info, settings, shard, score, progress=lambda images: None
       info: `data.DatasetInfo`.
       settings: `cached_logits.Settings`.
       shard: position of the shard in its split.
-      score: what `scorer` gave.
+      score: a `Scorer`.
       progress: called with the number of images after each batch.
 
     Returns:
@@ -166,7 +176,7 @@ def cache(
         cached.settings.check_equal(settings, out)
         return cached, 0
     out.mkdir(parents=True, exist_ok=True)
-    score = scorer(models, info, batch_size)
+    score = Scorer(models, info, batch_size)
     written, scored = _write_all(out, info, settings, score)
     cached = cached_logits.CachedLogits(out, settings, tuple(written))
     difference = verify(cached, info, score)
@@ -182,7 +192,7 @@ def verify(cached, info, score):
     Args:
       cached: `cached_logits.CachedLogits`.
       info: `data.DatasetInfo` of the photos.
-      score: what `scorer` gave.
+      score: a `Scorer`.
 
     Returns:
       The largest difference of a kept logit.
@@ -191,12 +201,8 @@ def verify(cached, info, score):
       ValueError: a difference beyond float16's accuracy, twice half a unit in the last place.
     """
     settings = cached.settings
-    spread = np.linspace(0, 1, VERIFIED_SHARDS)
-    pairs = {
-        (round(s * (len(cached.shards) - 1)), round(s * (settings.views - 1))) for s in spread
-    }
     largest = 0.0
-    for shard, number in sorted(pairs):
+    for shard, number in cached_logits.sample(settings, len(cached.shards)):
         batches = cached_logits.view_batches(
             info, settings, shard, number, score.batch_size, score.columns
         )
