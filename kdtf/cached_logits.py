@@ -281,7 +281,7 @@ def view_batches(info, settings, shard, number, batch_size, columns=()):
       metadata as in `data.training_batches`}.
     """
     path = tf.constant(info.paths(settings.split)[shard])
-    examples = info.split(settings.split).shards[shard].examples
+    photos = info.split(settings.split).shards[shard]
     parse = data.photo_parser(info, columns)
     seed, size, augmentation = settings.seed, settings.image_size, settings.augmentation
 
@@ -298,7 +298,8 @@ def view_batches(info, settings, shard, number, batch_size, columns=()):
 
     dataset, view = tf.data.TFRecordDataset(path), drawn
     if augmentation.mixup:
-        dataset = tf.data.Dataset.zip(dataset, views.partners(path, examples, number, seed))
+        others = views.partners(path, photos.file, photos.examples, number, seed)
+        dataset = tf.data.Dataset.zip(dataset, others)
         view = mixed
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size).prefetch(2)

@@ -133,6 +133,7 @@ def training_batches(
       tf.errors.InvalidArgumentError: while reading: a photo whose cached logits are another's.
     """
     paths = tf.constant(info.paths(split))
+    names = tf.constant([shard.file for shard in info.split(split).shards])
     examples = tf.constant([shard.examples for shard in info.split(split).shards], tf.int64)
     view_seed = seed
     if cached_logits is not None:
@@ -154,8 +155,9 @@ def training_batches(
     def shard_records(shard, epoch):
         records = {"photo": tf.data.TFRecordDataset(paths[shard])}
         if augmentation.mixup:
-            number = view_number(epoch)
-            records["partner"] = views.partners(paths[shard], examples[shard], number, view_seed)
+            records["partner"] = views.partners(
+                paths[shard], names[shard], examples[shard], view_number(epoch), view_seed
+            )
         if cached_logits is not None:
             records["logits"] = cached_logits.records(shard)
         return tf.data.Dataset.zip(records)

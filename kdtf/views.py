@@ -30,16 +30,17 @@ def draw(encoded, identity, number, seed, size, augmentation):
     return augment.training_view(encoded, _seed(identity, number, seed), size, augmentation)
 
 
-def partners(path, examples, number, seed):
+def partners(path, name, examples, number, seed):
     """A shard's records in the order in which MixUp pairs them with those of the shard itself.
 
     In view `number` the partner of record i is record i + k of the same shard, cyclically; k is
-    drawn from 1 to examples - 1 by seed, number and the shard's file name. So partners are found
+    drawn from 1 to examples - 1 by seed, number and the shard's name. So partners are found
     by reading a file from its k-th record on, whatever the order in which shards are read. (In a
     shard of one photo it is its own partner.)
 
     Args:
-      path: string [], the shard's file.
+      path: string [], the file to read.
+      name: string [], the shard's name in `dataset.json`, wherever its file may lie.
       examples: int64 [], its records.
       number: int64 [], the view's number.
       seed: int.
@@ -47,9 +48,8 @@ def partners(path, examples, number, seed):
     Returns:
       `tf.data.Dataset` of the serialized partners of records 0, 1, ...
     """
-    file = tf.strings.split(path, "/")[-1]
     others = tf.maximum(tf.cast(examples, tf.int64) - 1, 1)
-    shift = tf.random.stateless_uniform([], _seed(file, number, seed), 0, others, tf.int64) + 1
+    shift = tf.random.stateless_uniform([], _seed(name, number, seed), 0, others, tf.int64) + 1
     records = tf.data.TFRecordDataset(path)
     return records.skip(shift).concatenate(records.take(shift))
 

@@ -244,11 +244,12 @@ def test_mixed_views_are_the_same_on_both_sides(info, teacher, tmp_path):
 
 
 def test_partners_are_another_record_of_the_shard(info):
-    path, examples = info.paths("train")[0], info.split("train").shards[0].examples
+    path, shard = info.paths("train")[0], info.split("train").shards[0]
     records = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
     shifts = set()
     for number in range(12):
-        found = list(views.partners(path, examples, number, seed=0).as_numpy_iterator())
+        dataset = views.partners(path, shard.file, shard.examples, number, seed=0)
+        found = list(dataset.as_numpy_iterator())
         shift = records.index(found[0])
         assert found == records[shift:] + records[:shift] and shift > 0
         shifts.add(shift)
