@@ -167,13 +167,13 @@ class CachedLogits:
         paths = tf.constant([str(self.directory / each.file) for each in self.shards])
         return tf.data.TFRecordDataset(paths[shard])
 
-    def decode(self, records, ids, numbers):
-        """Logits of views, for TensorFlow's graphs.
+    def decode(self, records, ids, number):
+        """Logits of a view, for TensorFlow's graphs.
 
         Args:
           records: string [batch], serialized.
           ids: string [batch], ids of the photos they must be of.
-          numbers: int64 [batch], which view of each.
+          number: int64 [], which view.
 
         Returns:
           float32 [batch, teachers, classes]; of one teacher [batch, classes].
@@ -197,16 +197,9 @@ class CachedLogits:
                 flat = tf.io.decode_raw(parsed[name], dtype)
                 last = [settings.kept] if name in ("logits", "classes") else []
                 shaped = tf.reshape(flat, [-1, settings.views, members, *last])
-                arrays[name] = tf.gather(shaped, numbers, batch_dims=1)
+                arrays[name] = shaped[:, number]
         logits = top_k.decode(top_k.Encoded(**arrays), classes)
         return logits[:, 0] if members == 1 else logits
-
-    def join(self, x, *rest):
-        """Replaces the column "logits" of a batch, what `decode` takes, by "teacher_logits"."""
-        x = dict(x)
-        cached = x.pop("logits")
-        logits = self.decode(cached["record"], cached["id"], cached["view"])
-        return (x | {"teacher_logits": logits}, *rest)
 
     def _check_files(self):
         for shard in self.shards:
@@ -285,15 +278,15 @@ def view_batches(info, settings, shard, number, batch_size, columns=()):
     parse = data.photo_parser(info, columns)
     seed, size, augmentation = settings.seed, settings.image_size, settings.augmentation
 
-    def drawn(record):
-        x, _ = parse(record)
+    def drawn(records):
+        x, _ = parse(records)
         x["image"] = views.draw(x["image"], x["id"], number, seed, size, augmentation)
         return x
 
-    def mixed(record, partner):
-        x = drawn(record)
-        share = views.share(x["id"], number, seed, augmentation.mixup)
-        x["image"] = views.mixed(x["image"], drawn(partner)["image"], share)
+    def mixed(records, partners):
+        x = drawn(records)
+        shares = views.shares(x["id"], number, seed, augmentation.mixup)
+        x["image"] = views.mixed(x["image"], drawn(partners)["image"], shares)
         return x
 
     dataset, view = tf.data.TFRecordDataset(path), drawn
@@ -301,8 +294,9 @@ def view_batches(info, settings, shard, number, batch_size, columns=()):
         others = views.partners(path, photos.file, photos.examples, number, seed)
         dataset = tf.data.Dataset.zip(dataset, others)
         view = mixed
+    dataset = dataset.batch(batch_size)
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch_size).prefetch(2)
+    return dataset.prefetch(2)
 
 
 def _settings(raw):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kdtf import augment, views
+from kdtf import augment, shard_cache, views
 from kdtf.manifest import MANIFEST, DatasetInfo, Shard, Split  # noqa: F401 (read as data.*)
 
 
@@ -84,6 +84,8 @@ def training_batches(
     shuffle_examples=1024,
     worker=0,
     workers=1,
+    cache=None,
+    deterministic=True,
 ):
     """Augmented batches in an order and with views that `seed` alone decides.
 
@@ -119,6 +121,10 @@ def training_batches(
       worker, workers: which share of every batch to deliver, of how many: `batch_size / workers`
         photos, of which no other worker decodes one. Together the workers' n-th batches are the
         n-th batch of one worker alone, so each photo is seen once an epoch.
+      cache: a directory on a fast disk (or in memory, as /dev/shm) to copy the shards to first,
+        or None. What is copied already and has not changed is kept (`shard_cache`).
+      deterministic: if False, a batch that is ready overtakes one that is not. The batches of an
+        epoch and their views stay the same; only their order may differ from run to run.
 
     Returns:
       `tf.data.Dataset` of (x, label int32 [batch], or float32 [batch, classes] where mixed, sample
@@ -129,23 +135,25 @@ def training_batches(
 
     Raises:
       ValueError: unknown split or column, an empty split, class_weights of another length, a batch
-        that does not divide by the workers, logits cached of other data or another augmentation.
+        that does not divide by the workers, logits cached of other data or another augmentation,
+        a shard that is not what `dataset.json` says (found by `cache`).
       tf.errors.InvalidArgumentError: while reading: a photo whose cached logits are another's.
     """
-    paths = tf.constant(info.paths(split))
     names = tf.constant([shard.file for shard in info.split(split).shards])
     examples = tf.constant([shard.examples for shard in info.split(split).shards], tf.int64)
     view_seed = seed
     if cached_logits is not None:
         cached_logits.check(info, split, augmentation)
         view_seed = cached_logits.settings.seed
-    batch_size = min(batch_size, info.split(split).examples)
     _check(info, split, batch_size)
+    batch_size = min(batch_size, info.split(split).examples)
     if batch_size % workers or not 0 <= worker < workers:
         raise ValueError(
             f"a batch of {batch_size} photos cannot be shared out to worker {worker} of {workers}: "
             "give a batch_size that is a multiple of workers, and workers from 0 on"
         )
+    paths = info.paths(split) if cache is None else shard_cache.copies(info, split, cache)
+    paths = tf.constant(paths)
     parse = _parser(info, columns, class_weights)
     used = steps_per_epoch(info, split, batch_size) * batch_size
 
@@ -162,7 +170,7 @@ def training_batches(
             records["logits"] = cached_logits.records(shard)
         return tf.data.Dataset.zip(records)
 
-    def epoch_records(epoch):
+    def epoch_batches(epoch):
         order = tf.data.Dataset.from_tensor_slices(
             _permutation(len(paths), tf.stack([epoch, seed]))
         )
@@ -175,10 +183,11 @@ def training_batches(
 
         windows = records.batch(shuffle_examples).enumerate().map(shuffle_window)
         mine = windows.unbatch().take(used).shard(workers, worker)
-        return mine.map(lambda records: (epoch, records))
+        batches = mine.batch(batch_size // workers, drop_remainder=True)
+        return batches.map(lambda records: (epoch, records))
 
-    def drawn(record, number):
-        x, label, weight = parse(record)
+    def drawn(records, number):
+        x, label, weight = parse(records)
         encoded, identity = x["image"], x["id"]
         x["image"] = views.draw(encoded, identity, number, view_seed, image_size, augmentation)
         return x, label, weight
@@ -188,21 +197,18 @@ def training_batches(
         x, label, weight = drawn(records["photo"], number)
         if "partner" in records:
             other, other_label, other_weight = drawn(records["partner"], number)
-            share = views.share(x["id"], number, view_seed, augmentation.mixup)
-            x["image"] = views.mixed(x["image"], other["image"], share)
+            shares = views.shares(x["id"], number, view_seed, augmentation.mixup)
+            x["image"] = views.mixed(x["image"], other["image"], shares)
             one_hots = (tf.one_hot(each, len(info.classes)) for each in (label, other_label))
-            label = views.mixed(*one_hots, share)
-            weight = views.mixed(weight, other_weight, share)
+            label = views.mixed(*one_hots, shares)
+            weight = views.mixed(weight, other_weight, shares)
         identity = x.pop("id")
         if cached_logits is not None:
-            x["logits"] = {"record": records["logits"], "id": identity, "view": number}
+            x["teacher_logits"] = cached_logits.decode(records["logits"], identity, number)
         return x, label, weight
 
-    dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_records)
-    dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size // workers, drop_remainder=True)
-    if cached_logits is not None:
-        dataset = dataset.map(cached_logits.join)
+    dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches)
+    dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
     return dataset.prefetch(2).with_options(_sharded_by_example())
 
 
@@ -210,22 +216,23 @@ def evaluation_batches(info, split, batch_size, image_size, *, columns=(), crop_
     """Every photo of a split once, in order, resized and centre-cropped.
 
     Returns:
-      `tf.data.Dataset` like that of `training_batches`; the last batch may be smaller.
+      `tf.data.Dataset` like that of `training_batches`; the last batch may be smaller. Views are
+      the same in every pass: append `.cache()` to keep them in memory.
     """
     _check(info, split, batch_size)
     parse = _parser(info, columns, None)
 
-    def view(record):
-        x, label, weight = parse(record)
+    def view(records):
+        x, label, weight = parse(records)
         del x["id"]
-        x["image"] = augment.evaluation_view(x["image"], image_size, crop_fraction)
+        x["image"] = augment.evaluation_views(x["image"], image_size, crop_fraction)
         return x, label, weight
 
     dataset = tf.data.TFRecordDataset(info.paths(split))
-    dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     cardinality = tf.data.experimental.assert_cardinality(info.split(split).examples)
-    dataset = dataset.apply(cardinality).batch(batch_size).prefetch(2)
-    return dataset.with_options(_sharded_by_example())
+    dataset = dataset.apply(cardinality).batch(batch_size)
+    dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(2).with_options(_sharded_by_example())
 
 
 def select_inputs(model):
@@ -269,9 +276,9 @@ def _sharded_by_example():
 
 
 def photo_parser(info, columns=()):
-    """Function of a serialized Example to (x, label int32 [], -1 if unlabelled).
+    """Function of serialized Examples, string [batch], to (x, label int32 [batch], -1 = unlabelled).
 
-    x is {"image": string [], a JPEG, "id": string [], and what `training_batches` says of the
+    x is {"image": string [batch], JPEGs, "id": string [batch], and what `training_batches` says of the
     metadata columns}.
 
     Raises:
@@ -287,8 +294,8 @@ def photo_parser(info, columns=()):
         schema[f"meta/{column}"] = tf.io.FixedLenFeature([], tf.string, default_value="")
     tables = {column: _vocabulary_table(info.metadata[column]) for column in columns}
 
-    def parse(record):
-        parsed = tf.io.parse_single_example(record, schema)
+    def parse(records):
+        parsed = tf.io.parse_example(records, schema)
         x = {"image": parsed["image/encoded"], "id": parsed["image/id"]}
         for column, table in tables.items():
             index = table.lookup(parsed[f"meta/{column}"])
@@ -309,8 +316,8 @@ def _parser(info, columns, class_weights):
     weights = np.ones(len(info.classes)) if class_weights is None else class_weights
     weights = tf.constant(weights, tf.float32)
 
-    def parse(record):
-        x, label = parse_photo(record)
+    def parse(records):
+        x, label = parse_photo(records)
         return x, label, tf.gather(weights, label)
 
     return parse

@@ -13,11 +13,11 @@ from kdtf import augment
 
 
 def draw(encoded, identity, number, seed, size, augmentation):
-    """View `number` of one photo, not mixed.
+    """View `number` of each photo of a batch, not mixed.
 
     Args:
-      encoded: string [], a JPEG.
-      identity: string [], the photo's id.
+      encoded: string [batch], JPEGs.
+      identity: string [batch], the photos' ids.
       number: int64 [], the view's number.
       seed: int.
       size: int, side of the view in pixels. Views of two sizes have the same crop, flip and
@@ -25,9 +25,9 @@ def draw(encoded, identity, number, seed, size, augmentation):
       augmentation: an `augment.Augmentation`.
 
     Returns:
-      float32 [size, size, 3], values in [0, 255].
+      float32 [batch, size, size, 3], values in [0, 255].
     """
-    return augment.training_view(encoded, _seed(identity, number, seed), size, augmentation)
+    return augment.training_views(encoded, _seed(identity, number, seed), size, augmentation)
 
 
 def partners(path, name, examples, number, seed):
@@ -54,20 +54,26 @@ def partners(path, name, examples, number, seed):
     return records.skip(shift).concatenate(records.take(shift))
 
 
-def share(identity, number, seed, beta):
-    """float32 []: a photo's share of its mixed view, drawn from Beta(beta, beta).
+def shares(identity, number, seed, beta):
+    """float32 [batch]: each photo's share of its mixed view, drawn from Beta(beta, beta).
 
     (MixUp: Zhang et al., 2018, arXiv:1710.09412. Function matching takes beta = 1, the uniform
     distribution: Beyer et al., 2022, arXiv:2106.05237.)
     """
-    view_seed = tf.random.experimental.stateless_fold_in(_seed(identity, number, seed), 1)
-    draws = tf.random.stateless_gamma([2], view_seed, beta, dtype=tf.float64)
-    return tf.cast(draws[0] / tf.reduce_sum(draws), tf.float32)
+
+    def share(view_seed):
+        view_seed = tf.random.experimental.stateless_fold_in(view_seed, 1)
+        draws = tf.random.stateless_gamma([2], view_seed, beta, dtype=tf.float64)
+        return tf.cast(draws[0] / tf.reduce_sum(draws), tf.float32)
+
+    seeds = _seed(identity, number, seed)
+    return tf.map_fn(share, seeds, fn_output_signature=tf.TensorSpec(()))
 
 
-def mixed(photo, partner, share):
-    """share * photo + (1 - share) * partner: float32, shaped like both; share is a scalar."""
-    return share * photo + (1.0 - share) * partner
+def mixed(photo, partner, shares):
+    """share * photo + (1 - share) * partner of each: float32 [batch, ...] by float32 [batch]."""
+    shares = tf.reshape(shares, [-1] + [1] * (len(photo.shape) - 1))
+    return shares * photo + (1.0 - shares) * partner
 
 
 def thumbnail(view):
@@ -77,4 +83,5 @@ def thumbnail(view):
 
 def _seed(identity, number, seed):
     identity = tf.strings.to_hash_bucket_fast(identity, 2**31 - 1)
-    return tf.stack([tf.cast(number, tf.int64) * 100_003 + seed, identity])
+    view = tf.cast(number, tf.int64) * 100_003 + seed
+    return tf.stack([tf.fill(tf.shape(identity), view), identity], axis=-1)
