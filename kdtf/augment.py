@@ -55,7 +55,8 @@ def training_view(encoded, seed, size, augmentation=Augmentation()):  # noqa: B0
 
     Only the crop is decoded: JPEG blocks above it and to its right are skipped. Of a crop at least
     2, 4 or 8 times as large as the view, JPEG's own transform gives a half, a quarter or an eighth:
-    quicker, and the mean of pixels that bilinear resizing would skip.
+    quicker, and the mean of pixels that bilinear resizing would skip. Its edges are then rounded to
+    whole scaled pixels.
 
     Args:
       encoded: string [], a JPEG.
@@ -153,8 +154,12 @@ def _decode_scaled(encoded, offset, extent, size):
     """float32 [height, width, 3]: a crop, halved up to 3 times while both sides keep `size`."""
     ratios = [1, 2, 4, 8]
     fits = tf.reduce_min(extent) // tf.constant(ratios[1:]) >= size
-    window = tf.concat([offset, extent], axis=0)
-    decoders = [lambda r=ratio: _decode(encoded, window // r, r) for ratio in ratios]
+
+    def decode(ratio):
+        first, last = ((edge + ratio // 2) // ratio for edge in (offset, offset + extent))
+        return _decode(encoded, tf.concat([first, last - first], axis=0), ratio)
+
+    decoders = [lambda r=ratio: decode(r) for ratio in ratios]
     image = tf.switch_case(tf.reduce_sum(tf.cast(fits, tf.int32)), decoders)
     # tf.image.resize takes half as long for floats as for bytes.
     return tf.cast(image, tf.float32)

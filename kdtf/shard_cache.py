@@ -44,6 +44,6 @@ def _copy(path, copy, sha256):
         got = files.file_sha256(partial)
         if got != sha256:
             raise ValueError(
-                f"{path} has sha256 {got}, dataset.json says {sha256}: the shard has changed or was "
-                "damaged; `python -m tfrecords_tools.validate` checks all of them"
+                f"{path} has sha256 {got}, dataset.json says {sha256}: the shard has changed or "
+                "is damaged; `python -m tfrecords_tools.validate` checks all of them"
             )

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -30,17 +30,50 @@ def gradient(height=64, width=96):
     return pixels
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)))
-def test_a_view_is_a_function_of_its_seed(seed):
-    photo = jpeg(gradient())
-    eager = augment.training_view(photo, seed, 32)
-    inside = tf.data.Dataset.from_tensors(photo).map(
-        lambda p: augment.training_view(p, tf.constant(seed, tf.int64), 32)
+SEEDS = st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1))
+
+
+@settings(max_examples=3, deadline=None, phases=[Phase.generate])
+@given(seeds=st.lists(SEEDS, min_size=3, max_size=5))
+def test_a_view_is_a_function_of_photo_and_seed(seeds):
+    """Eagerly, in tf.data, and whatever else is in the batch: the same numbers."""
+    photos = [jpeg(gradient(64 + 40 * (n % 3), 96)) for n in range(len(seeds))]
+    seeds = tf.constant(seeds, tf.int64)
+    eager = [augment.training_view(*photo, 32) for photo in zip(photos, seeds, strict=True)]
+    inside = tf.data.Dataset.from_tensor_slices((photos, seeds)).map(
+        lambda photo, seed: augment.training_view(photo, seed, 32)
     )
-    np.testing.assert_array_equal(eager, next(iter(inside)))
-    assert eager.shape == (32, 32, 3) and eager.dtype == tf.float32
-    assert 0 <= eager.numpy().min() and eager.numpy().max() <= 255
+    batches = tf.data.Dataset.from_tensor_slices((photos[::-1], seeds[::-1])).batch(len(photos))
+    batched = next(iter(batches.map(lambda p, s: augment.training_views(p, s, 32))))
+    np.testing.assert_array_equal(eager, list(inside))
+    np.testing.assert_array_equal(eager, batched[::-1])
+    assert batched.shape[1:] == (32, 32, 3) and batched.dtype == tf.float32
+    assert 0 <= batched.numpy().min() and batched.numpy().max() <= 255
+
+
+@pytest.mark.parametrize(("side", "mixed"), [(63, False), (64, True), (250, True), (256, True)])
+def test_large_crops_are_averaged_while_decoded(side, mixed):
+    """A chessboard of single pixels is grey where neighbours are averaged, else black and white."""
+    board = np.indices((side, side)).sum(0)[..., None] % 2 * np.full(3, 255)
+    view = augment.training_view(jpeg(board), (1, 2), 32, STILL).numpy()
+    assert (np.abs(view[:-1, :-1] - 127.5).max() < 3) == mixed
+
+
+def test_scaled_crops_lie_where_unscaled_ones_do():
+    """The same seed, once through the scaled transform and once not."""
+    photo = jpeg(gradient(400, 400))
+    still = augment.Augmentation(brightness=0, contrast=0, saturation=0)
+    for number in range(20):
+        large = augment.training_view(photo, (2, number), 200, still)
+        small = augment.training_view(photo, (2, number), 20, still)
+        means = tf.image.resize(large, (20, 20), method="area")
+        np.testing.assert_allclose(small, means, atol=4)
+
+
+def test_evaluation_views_are_views():
+    photos = [jpeg(gradient(64, 96)), jpeg(gradient(50, 40))]
+    want = [augment.evaluation_view(photo, 24, 0.8) for photo in photos]
+    np.testing.assert_array_equal(augment.evaluation_views(tf.constant(photos), 24, 0.8), want)
 
 
 def test_other_seeds_give_other_views():

@@ -201,6 +201,20 @@ def test_every_photo_and_every_epoch_has_its_own_view(info):
     assert len(views) >= 85  # of 90; a few drawn factors may round to the same pixels
 
 
+def test_fast_mode_gives_the_same_batches(info):
+    def batches(deterministic):
+        found = listed(plain(info, epochs=1, deterministic=deterministic))
+        return Counter(b"".join(leaf.tobytes() for leaf in batch) for batch in found)
+
+    assert batches(False) == batches(True)
+
+
+def test_a_cache_gives_the_same_batches(info, tmp_path):
+    cached = listed(plain(info, cache=tmp_path / "cache"))
+    same(listed(plain(info)), cached)
+    assert len(list((tmp_path / "cache").iterdir())) == len(info.split("train").shards)
+
+
 def test_a_split_smaller_than_a_batch_is_one_batch(info):
     batches = data.training_batches(info, "val", 64, 16, seed=0, epochs=1)
     assert [y.shape[0] for _, y, _ in batches] == [9]
