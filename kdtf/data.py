@@ -276,10 +276,10 @@ def _sharded_by_example():
 
 
 def photo_parser(info, columns=()):
-    """Function of serialized Examples, string [batch], to (x, label int32 [batch], -1 = unlabelled).
+    """Function of serialized Examples, string [batch], to (x, label int32 [batch]).
 
-    x is {"image": string [batch], JPEGs, "id": string [batch], and what `training_batches` says of the
-    metadata columns}.
+    x is {"image": string [batch], JPEGs, "id": string [batch], and what `training_batches` says of
+    the metadata columns}. The label of an unlabelled photo is -1.
 
     Raises:
       ValueError: an unknown column.

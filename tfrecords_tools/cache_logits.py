@@ -209,8 +209,7 @@ def verify(cached, info, score):
         batch = next(iter(batches))
         logits = score(batch)
         records = next(iter(cached.records(shard).batch(len(logits))))
-        numbers = np.full(len(logits), number)
-        stored = cached.decode(records, batch["id"], numbers).numpy().reshape(logits.shape)
+        stored = cached.decode(records, batch["id"], number).numpy().reshape(logits.shape)
         smallest_kept = np.sort(stored, axis=-1)[..., -settings.kept, np.newaxis]
         compared = (stored >= smallest_kept) & (stored != logits)  # equal ones may be -inf
         error = np.where(compared, np.abs(stored - logits), 0.0)

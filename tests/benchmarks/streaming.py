@@ -3,7 +3,7 @@
     python tests/benchmarks/streaming.py [--records 200000] [--step 10000]
 
 400 drawn shelf photos, repeated under new ids, are written as shards through the ordinary writer
-to a temporary directory (about 0.8 GB, removed afterwards). Each step prints the photos seen, the
+to a temporary directory (about 0.6 GB, removed afterwards). Each step prints the photos seen, the
 resident memory of the process, and that step's time and CPU time per photo. The slope of memory is
 that of a straight line through all steps but the first fifth of an epoch, in which buffers fill.
 """

@@ -22,7 +22,7 @@ def logits_of(info, cached):
     for number, shard in enumerate(cached.shards):
         (records,) = cached.records(number).batch(shard.examples)
         of_shard = list(itertools.islice(ids, shard.examples))
-        logits = cached.decode(records, of_shard, np.zeros(shard.examples, np.int64))
+        logits = cached.decode(records, of_shard, 0)
         rows.append(np.reshape(logits, [shard.examples, -1, len(info.classes)])[:, 0])
     return np.concatenate(rows)
 
