@@ -1,158 +1,236 @@
-"""Pictures of a report: learning curves, bars, the interval of the gain, in light and dark."""
+"""Pictures of how good, small and quick each model is, and of how it learned."""
 
-import base64
-import io
 import math
 
-import matplotlib
-from matplotlib.figure import Figure
-
 from kdtf import wording
+from kdtf.canvas import drawing, hint
 
-# Okabe and Ito's colours, told apart by people with any colour vision, and by marker and dash.
-_THEMES = {
-    "light": {"ink": "#1b1f24", "grid": "#d5d9de", "teacher": "#6b7280", "baseline": "#c44e00",
-              "distilled": "#0072b2", "other": "#009e73", "paper": "#ffffff"},
-    "dark": {"ink": "#e6e8eb", "grid": "#3a4048", "teacher": "#a3a9b3", "baseline": "#f0a35e",
-             "distilled": "#56b4e9", "other": "#2ecfa0", "paper": "#1b1f24"},
-}
 _LINES = {"baseline": ("--", "s"), "distilled": ("-", "o")}
+_MARKERS = {"": "o", "int8": "s", "ptq_int8": "D", "dynamic_range": "^", "float16": "v"}
+_CURVES = (("val_accuracy", "Validation accuracy", wording.percent, 100, "accuracy, %"),
+           ("hard_loss", "Hard loss", wording.decimal, 1, "cross-entropy with the labels, nats"))
 
 
-def draw_charts(models, history, verdict):
-    """Charts of the page: heading, alternative text, and one image for each theme."""
-    def chart(heading, alt, draw, *data):
-        images = {
-            theme: "data:image/svg+xml;base64," + base64.b64encode(
-                render(draw, theme, "svg", *data)).decode()
-            for theme in _THEMES}
-        return {"heading": heading, "alt": alt, **images}
+def draw_gains(verdicts):
+    """`Drawing` of the gain in top-1 with its interval, a row for each pair of students.
 
-    def told(form, *keys):
-        def value(model):
-            for key in keys:
-                model = (model or {}).get(key)
-            return model
-        values = {name: value(model) for name, model in models.items()}
-        return values, ", ".join(f"{wording.title(name)} {form(v)}" for name, v in values.items())
+    Args:
+      verdicts: {which students, in words: a verdict of results.json with a difference}.
+    """
+    rows = [
+        (name, verdict["difference"], *verdict["interval"]) for name, verdict in verdicts.items()]
+    told = "; ".join(
+        f"{name} {wording.points(difference)} points, interval {wording.points(low)} to "
+        f"{wording.points(high)}" for name, difference, low, high in rows)
+    return drawing(
+        "Gain in top-1, percentage points", f"Distilled minus baseline: {told}.", draw_forest,
+        rows)
 
-    charts = []
-    if verdict.get("difference") is not None:
-        low, high = (wording.points(bound) for bound in verdict["interval"])
-        charts.append(chart(
-            "Gain in top-1, percentage points",
-            f"Distilled minus baseline: {wording.points(verdict['difference'])} points, "
-            f"interval {low} to "
-            f"{high}.", _draw_interval, verdict))
-    for key, heading, form in (
-            ("val_accuracy", "Validation accuracy", wording.percent),
-            ("hard_loss", "Hard loss", wording.decimal)):
-        curves = _curves(history, key)
-        if curves:
-            ends = ", ".join(
-                f"{wording.title(name)} ends at {form(c[-1])}" for name, c in curves.items())
-            charts.append(chart(
-                f"{heading} by epoch", f"{heading} by epoch: {ends}.", _draw_curve, curves, key))
+
+def draw_forest(figure, colours, rows):
+    """Differences and their intervals, one under the other, around a line at none.
+
+    Args:
+      figure: a matplotlib figure.
+      colours: {name: colour}.
+      rows: list of (name, difference, low, high), fractions, the last two None where unknown.
+    """
+    figure.set_size_inches(4.6, 0.95 + 0.33 * len(rows))
+    axes = figure.subplots()
+    axes.axvline(0, color=colours["ink"], linewidth=1, linestyle=":")
+    for position, (name, difference, low, high) in enumerate(rows):
+        better = low is not None and (low > 0 or high < 0)
+        colour = colours["soft"] if not better else colours["good" if low > 0 else "bad"]
+        text = f"{name}: {wording.points(difference)} points"
+        if low is not None:
+            text += f", interval {wording.points(low)} to {wording.points(high)}"
+            axes.plot([100 * low, 100 * high], [position] * 2, color=colour, linewidth=3,
+                      solid_capstyle="butt")
+        axes.plot(100 * difference, position, "o", color=colour, markersize=8, gid=hint(text))
+        axes.text(1.02, position, wording.points(difference), va="center",
+                  transform=axes.get_yaxis_transform())
+    reach = 115 * max([0.005, *(abs(bound or 0) for row in rows for bound in row[1:])])
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks(range(len(rows)), [_short(name) for name, *_ in rows])
+    axes.tick_params(left=False)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("← baseline better     distilled better →")
+
+
+def draw_tradeoffs(models, gates):
+    """`Drawing`s of accuracy against file size and latency; dotted lines are the gates' limits.
+
+    Args:
+      models: "models" of results.json, in the order of the legend.
+      gates: "gates" of results.json.
+    """
+    limits = {gate.get("unit"): gate["limit"] for gate in gates if gate.get("unit") != "fraction"}
+    shares = [gate["limit"] for gate in gates if gate["name"].startswith("Top-1 accuracy")]
+    drawings = []
+    for heading, unit, scale, form, keys in (
+            ("Accuracy and file size", "bytes", 1e-6, wording.megabytes, ("size_bytes",)),
+            ("Accuracy and latency", "ms", 1, wording.milliseconds, ("latency_ms", "p95"))):
+        points = {
+            name: (dig(model, *keys) * scale, 100 * model["top1"],
+                   [100 * bound for bound in dig(model, "intervals", "top1") or ()],
+                   f"{wording.title(name)}: {wording.percent(model['top1'])}, "
+                   f"{form(dig(model, *keys))}")
+            for name, model in models.items()
+            if wording.known(dig(model, *keys)) and wording.known(model.get("top1"))}
+        if len(points) > 1:
+            axis = "file size, MB" if unit == "bytes" else "latency p95, ms"
+            limit = limits.get(unit)
+            drawings.append(drawing(
+                heading, f"{heading}. " + "; ".join(text for *_, text in points.values()) + ".",
+                _draw_tradeoff, points, axis, limit and limit * scale,
+                100 * shares[0] if shares else None,
+                note="Up and to the left is better. Dotted: the limits of the release gates."
+                if limit or shares else "Up and to the left is better."))
+    return drawings
+
+
+def _draw_tradeoff(figure, colours, points, axis, limit, least):
+    figure.set_size_inches(4.6, 2.9 + 0.22 * math.ceil(len(points) / 2))
+    axes = figure.subplots()
+    for name, (x, y, interval, text) in points.items():
+        colour, marker = _look(name, colours)
+        if interval:
+            axes.plot([x, x], interval, color=colour, linewidth=1.2, alpha=0.6)
+        axes.plot(x, y, marker, color=colour, markersize=8, markeredgecolor=colours["ink"],
+                  markeredgewidth=0.5, label=wording.title(name), linestyle="none",
+                  gid=hint(text))
+    if limit:
+        axes.axvline(limit, color=colours["ink"], linewidth=1, linestyle=":")
+    if least:
+        axes.axhline(least, color=colours["ink"], linewidth=1, linestyle=":")
+    axes.set_xscale("log")
+    low, high = min(x for x, *_ in points.values()), max(x for x, *_ in points.values())
+    shown = [value for value in (1, 2, 5, 10, 20, 50, 100, 0.5, 0.2, 0.1, 200, 500, 1000)
+             if low / 1.5 <= value <= max(high, limit or 0) * 1.5]
+    axes.set_xticks(shown, [f"{value:g}" for value in shown])
+    axes.minorticks_off()
+    axes.grid(color=colours["grid"], linewidth=0.6)
+    axes.set_xlabel(axis)
+    axes.set_ylabel("top-1, %")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
+
+
+def draw_bars(models):
+    """`Drawing`s of accuracy, size and latency, a bar for each model."""
+    drawings = []
     for heading, form, scale, keys in (
             ("Top-1 accuracy, %", wording.percent, 100, ("top1",)),
             ("File size, MB", wording.megabytes, 1e-6, ("size_bytes",)),
             ("Latency p95, ms", wording.milliseconds, 1, ("latency_ms", "p95"))):
-        values, text = told(form, *keys)
+        values = {name: dig(model, *keys) for name, model in models.items()}
         if any(wording.known(value) for value in values.values()):
-            charts.append(chart(heading, f"{heading}: {text}.", _draw_bars, values, form, scale))
-    return charts
+            ranges = {name: dig(model, "intervals", *keys) for name, model in models.items()}
+            told = ", ".join(f"{wording.title(name)} {form(v)}" for name, v in values.items())
+            drawings.append(drawing(
+                heading, f"{heading}: {told}.", _draw_bars, values, ranges, form, scale))
+    return drawings
+
+
+def _draw_bars(figure, colours, values, ranges, form, scale):
+    figure.set_size_inches(4.6, 0.4 + 0.36 * len(values))
+    axes = figure.subplots()
+    longest = max(value for value in values.values() if wording.known(value)) * scale
+    for position, (name, value) in enumerate(values.items()):
+        length = end = value * scale if wording.known(value) else 0
+        axes.barh(position, length, 0.62, color=_look(name, colours)[0])
+        if ranges[name]:
+            low, end = (bound * scale for bound in ranges[name])
+            axes.plot([low, end], [position] * 2, color=colours["ink"], linewidth=1.2)
+        axes.text(end + 0.015 * longest, position, form(value), va="center", fontsize=10)
+    axes.set_yticks(range(len(values)), [_short(wording.title(name)) for name in values])
+    axes.invert_yaxis()
+    axes.set_xlim(0, longest * 1.35)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(left=False)
+
+
+def draw_learning(history):
+    """`Drawing`s of the learning curves of both students, training in 8 bits behind the other."""
+    drawings = []
+    for key, heading, form, *axis in _CURVES:
+        curves = _curves(history, key)
+        if curves:
+            ends = ", ".join(
+                f"{wording.title(name)} ends at {form(joined[-1])}"
+                for name, joined in ((name, floats + eights)
+                                     for name, (floats, eights) in curves.items()))
+            both = any(floats and eights for floats, eights in curves.values())
+            drawings.append(drawing(
+                f"{heading} by epoch", f"{heading} by epoch: {ends}.", _draw_curve, curves, *axis,
+                note="Behind the dotted line: training in 8 bits." if both else ""))
+    return drawings
 
 
 def draw_curves(figure, colours, history):
     """Both learning curves side by side, for report_curves.png."""
     figure.set_size_inches(10, 3.6)
-    for axes, key, heading in zip(
-            figure.subplots(1, 2), ("hard_loss", "val_accuracy"),
-            ("Hard loss", "Validation accuracy, %"), strict=True):
+    panels = figure.subplots(1, 2)
+    for axes, (key, heading, _, *axis) in zip(panels, _CURVES[::-1], strict=True):
         curves = _curves(history, key)
-        _plot(axes, colours, curves, key)
+        _plot(axes, colours, curves, *axis)
         axes.set_title(heading if curves else f"{heading}: {wording.NOT_MEASURED}")
 
 
-def _draw_curve(figure, colours, curves, key):
+def _draw_curve(figure, colours, curves, scale, label):
     figure.set_size_inches(4.6, 2.9)
-    _plot(figure.subplots(), colours, curves, key)
+    _plot(figure.subplots(), colours, curves, scale, label)
 
 
-def _plot(axes, colours, curves, key):
-    scale = 100 if key == "val_accuracy" else 1
-    for name, values in curves.items():
+def _plot(axes, colours, curves, scale, label):
+    for name, (floats, eights) in curves.items():
         dash, marker = _LINES[name]
-        axes.plot(range(1, len(values) + 1), [value * scale for value in values], dash,
-                  marker=marker, markersize=4, color=colours[name], label=wording.title(name))
+        values = [value * scale for value in floats + eights]
+        axes.plot(range(1, len(values) + 1), values, dash, marker=marker, markersize=4,
+                  color=colours[name], label=wording.title(name))
+    borders = {len(floats) + 0.5 for floats, eights in curves.values() if floats and eights}
+    for border in sorted(borders):
+        axes.axvline(border, color=colours["soft"], linewidth=1, linestyle=":")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy, %" if key == "val_accuracy" else "cross-entropy with the labels")
+    axes.set_ylabel(label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(color=colours["grid"], linewidth=0.6)
     if curves:
         axes.legend(frameon=False)
 
 
-def _draw_bars(figure, colours, values, form, scale):
-    figure.set_size_inches(4.6, 0.4 + 0.4 * len(values))
-    axes = figure.subplots()
-    longest = max(value for value in values.values() if wording.known(value)) * scale
-    for position, (name, value) in enumerate(values.items()):
-        length = value * scale if wording.known(value) else 0
-        family = name.removesuffix("_int8")
-        axes.barh(position, length, 0.62, color=colours.get(family, colours["other"]))
-        axes.text(length + 0.015 * longest, position, form(value), va="center")
-    axes.set_yticks(range(len(values)), [wording.title(name) for name in values])
-    axes.invert_yaxis()
-    axes.set_xlim(0, longest * 1.3)
-    axes.set_xticks([])
-    axes.spines["bottom"].set_visible(False)
-    axes.tick_params(left=False)
-
-
-def _draw_interval(figure, colours, verdict):
-    figure.set_size_inches(4.6, 1.25)
-    axes = figure.subplots()
-    low, high = (100 * bound for bound in verdict["interval"])
-    difference = 100 * verdict["difference"]
-    axes.axvline(0, color=colours["ink"], linewidth=1, linestyle=":")
-    axes.plot([low, high], [0, 0], color=colours["distilled"], linewidth=3, solid_capstyle="butt")
-    axes.plot(difference, 0, "o", color=colours["distilled"], markersize=9)
-    axes.text(difference, 0.25, wording.points(verdict["difference"]), ha="center", va="bottom")
-    reach = 1.15 * max(abs(low), abs(high), 0.5)
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-0.4, 0.9)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel("← baseline better        distilled better →")
-
-
 def _curves(history, key):
-    """Curves of the two students; a baseline's whole loss is its hard loss, if not told apart."""
+    """{student: (values of its training, of that in 8 bits)}, where there are any.
+
+    A baseline's whole loss is its hard loss, if not told apart.
+    """
     found = {}
     for name in _LINES:
-        epochs = history.get(name) or {}
-        values = epochs.get(key)
-        if not values and key == "hard_loss" and name == "baseline":
-            values = epochs.get("loss")
-        if values:
-            found[name] = [math.nan if value is None else value for value in values]
+        parts = []
+        for part in (name, f"{name}_int8"):
+            epochs = history.get(part) or {}
+            values = epochs.get(key)
+            if not values and key == "hard_loss" and name == "baseline":
+                values = epochs.get("loss")
+            parts.append([math.nan if value is None else value for value in values or ()])
+        if any(parts):
+            found[name] = tuple(parts)
     return found
 
 
-def render(draw, theme, kind, *data):
-    """One drawing as bytes; the same data always gives the same bytes."""
-    colours = _THEMES[theme]
-    ink = {key: colours["ink"] for key in (
-        "text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")}
-    with matplotlib.rc_context({
-            **ink, "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
-            "axes.facecolor": "none", "svg.hashsalt": "kdtf"}):
-        figure = Figure(layout="constrained")
-        draw(figure, colours, *data)
-        file = io.BytesIO()
-        if kind == "svg":
-            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-        else:
-            figure.savefig(file, format=kind, dpi=120, facecolor=colours["paper"])
-    return file.getvalue()
+def dig(model, *keys):
+    """A value in nested dicts, or None where one of the keys leads nowhere."""
+    for key in keys:
+        model = (model or {}).get(key)
+    return model
+
+
+def _look(name, colours):
+    """(colour, marker) of a model: its student decides the colour, its weights the marker."""
+    student, _, weights = name.partition("_")
+    return colours.get(student, colours["other"]), _MARKERS.get(weights, "P")
+
+
+def _short(name, most=22):
+    return name if len(name) <= most else name[:most - 1] + "…"

@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from kdtf import charts, files, folded, taps, tflite
+from kdtf import canvas, files, folded, taps, tflite
 
 _MARKED = 5  # layers whose bars are told apart in the picture
 
@@ -119,7 +119,7 @@ def plot(errors, path):
         raise ValueError("errors is empty: pass what layer_errors returned")
     if path.suffix != ".png":
         raise ValueError(f"path must end in .png, got {str(path)!r}")
-    files.write_bytes(path, charts.render(_draw, "light", "png", errors))
+    files.write_bytes(path, canvas.png(_draw, errors))
     return path
 
 

@@ -1,29 +1,30 @@
 """A run's results.json as a page for people: report.html, report.md and report_curves.png.
 
-The page is one file that fetches nothing, for phones and desktops, light and dark.
+The page is one file that fetches nothing, for phones, desktops and paper, light and dark.
 """
 
+import base64
+import hashlib
 import json
 import math
 from pathlib import Path
 
 import jinja2
 
-from kdtf import charts, files, wording
+from kdtf import canvas, charts, files, sections, wording
 
 _ORDER = ("teacher", "baseline", "distilled", "baseline_int8", "distilled_int8",
           "distilled_ptq_int8", "distilled_dynamic_range", "distilled_float16")
-
-# The student that the numbers on top are of: the first of these that a run has.
-_SHIPPED = ("distilled_int8", "distilled")
 
 
 def write(run_dir):
     """Writes report.html, report.md and report_curves.png beside results.json.
 
     Args:
-      run_dir: folder with results.json and config.json. What results.json leaves out or holds as
-        null is shown as "not measured".
+      run_dir: folder with results.json and config.json, and where they were measured
+        evaluation/mistakes.json (as `mistakes.choose` returns it, each photo with id and jpeg,
+        base64) and evaluation/layer_errors.json. What results.json leaves out or holds as null is
+        shown as "not measured".
 
     Returns:
       pathlib.Path of report.html.
@@ -38,14 +39,21 @@ def write(run_dir):
         raise ValueError(
             f"{run_dir / 'results.json'} has no \"models\", only {sorted(results)}: let the run "
             "finish its evaluation first")
-    view = _view(results, config, run_dir.resolve().name)
+    evaluation = run_dir / "evaluation"
+    mistakes, layers = (
+        _read(path) if path.is_file() else {}
+        for path in (evaluation / "mistakes.json", evaluation / "layer_errors.json"))
+    view = _view(results, config, mistakes, layers.get("layers"), run_dir.resolve().name)
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=lambda name: name.endswith(".html"), undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True)
     templates.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
-    files.write_bytes(run_dir / "report_curves.png", charts.render(
-        charts.draw_curves, "light", "png", results.get("history") or {}))
+    view["script"] = templates.get_template("report.js").render()
+    view["script_hash"] = base64.b64encode(
+        hashlib.sha256(view["script"].encode()).digest()).decode()
+    files.write_bytes(run_dir / "report_curves.png", canvas.png(
+        charts.draw_curves, results.get("history") or {}))
     for name in ("report.md", "report.html"):
         files.write_bytes(run_dir / name, templates.get_template(name).render(view).encode())
     return run_dir / "report.html"
@@ -96,15 +104,16 @@ def _gate(name, rule, limit, unit, value):
             "passed": passed}
 
 
-def _view(results, config, run):
+def _view(results, config, mistakes, layers, run):
     """Everything the templates print, as text."""
     models = {name: results["models"][name] or {} for name in _names(results["models"])}
-    history = results.get("history") or {}
-    verdict = results.get("verdict") or {}
+    results = results | {"models": models}
+    verdict = sections.shipped_verdict(results)
     rows = results.get("gates") or []
     failed = [gate["name"] for gate in rows if not gate["passed"]]
     return {
         "run": run,
+        "themes": canvas.THEMES,
         "tone": {"helps": "good", "hurts": "bad"}.get(verdict.get("verdict"), "neutral"),
         "headline": {
             "helps": "Distillation helped",
@@ -113,6 +122,7 @@ def _view(results, config, run):
         }.get(verdict.get("verdict"), "Not compared"),
         "verdict": _verdict_text(verdict, models),
         "caution": _caution(verdict),
+        "gain": _gain(results),
         "shipping": _shipping(rows, failed),
         "may_ship": bool(rows) and not failed,
         "cards": _cards(models, verdict),
@@ -125,13 +135,15 @@ def _view(results, config, run):
             "passed": gate["passed"],
         } for gate in rows],
         "models": [wording.title(name) for name in models],
-        "measures": _measures(models),
-        "charts": charts.draw_charts(models, history, verdict),
-        "has_history": bool(history),
-        "settings": _flat(config),
-        "environment": _flat(results.get("environment") or {}),
-        "stages": [(stage["name"], wording.duration(stage.get("seconds")))
-                   for stage in results.get("stages") or []],
+        "measures": sections.measures(models),
+        "sections": sections.build(results, mistakes, layers),
+        "has_history": bool(results.get("history")),
+        "facts": (
+            ("Stages", [(stage["name"], wording.duration(stage.get("seconds")))
+                        for stage in results.get("stages") or []]),
+            ("Settings", _flat(config)),
+            ("Versions and machine", _flat(results.get("environment") or {})),
+        ),
     }
 
 
@@ -139,10 +151,11 @@ def _verdict_text(verdict, models):
     if not verdict or verdict.get("difference") is None:
         return "The run holds no paired comparison of the distilled student with the baseline."
     low, high = verdict["interval"]
-    distilled, baseline = (
-        wording.percent(models.get(name, {}).get("top1")) for name in ("distilled", "baseline"))
+    baseline, distilled = (
+        wording.percent(models.get(name, {}).get("top1")) for name in sections.compared(models))
+    bits = " 8-bit" if sections.compared(models)[1].endswith("int8") else ""
     numbers = (
-        f"On the same {verdict['test_examples']:,} test photos the distilled student gets "
+        f"On the same {verdict['test_examples']:,} test photos the distilled{bits} student gets "
         f"{distilled} right, the baseline student {baseline}: a difference of "
         f"{wording.points(verdict['difference'])} percentage points "
         f"({wording.confidence(verdict)} interval {wording.points(low)} to "
@@ -160,10 +173,25 @@ def _caution(verdict):
     if not verdict:
         return ""
     seeds = verdict.get("seeds", 1)
+    words = f"{seeds} training runs ({seeds} seeds) of each student."
     if seeds == 1:
-        return ("One training run (1 seed) of each student. The interval covers which photos "
-                "happened to be in the test set, not how much results vary from seed to seed.")
-    return f"{seeds} training runs ({seeds} seeds) of each student."
+        words = ("One training run (1 seed) of each student. The interval covers which photos "
+                 "happened to be in the test set, not how much results vary from seed to seed.")
+    needed = verdict.get("needed_test_examples")
+    if verdict.get("verdict") == "no difference shown" and needed:
+        words += (f" If the difference seen were the true one, about {needed:,} test photos would "
+                  f"be needed to show it, with a chance of {wording.share(verdict['power'])}.")
+    return words
+
+
+def _gain(results):
+    """Drawing of the gain of the 8-bit and of the float students, or None."""
+    verdicts = {
+        "8-bit files": results.get("verdict_int8"), "float files": results.get("verdict")}
+    measured = {
+        name: verdict for name, verdict in verdicts.items()
+        if verdict and verdict.get("difference") is not None}
+    return charts.draw_gains(measured) if measured else None
 
 
 def _shipping(rows, failed):
@@ -175,7 +203,7 @@ def _shipping(rows, failed):
 
 
 def _cards(models, verdict):
-    name = next((name for name in _SHIPPED if name in models), _SHIPPED[-1])
+    name = sections.compared(models)[1]
     student = models.get(name, {})
     top1, teacher = student.get("top1"), models.get("teacher", {}).get("top1")
     gain = verdict.get("difference")
@@ -189,39 +217,6 @@ def _cards(models, verdict):
         ("File size", wording.megabytes(student.get("size_bytes")), "TFLite"),
         ("p95 latency", wording.milliseconds((student.get("latency_ms") or {}).get("p95")),
          f"on {device}" if device else ""),
-    ]
-
-
-def _measures(models):
-    """Rows of the table of models: (measure, unit or direction, one cell for each model)."""
-    def row(label, hint, form, *keys):
-        cells = []
-        for model in models.values():
-            value = model
-            for key in keys:
-                value = (value or {}).get(key)
-            cells.append(form(value))
-        return label, hint, cells
-
-    return [
-        row("Top-1", "higher is better", wording.percent, "top1"),
-        row("Top-5", "higher is better", wording.percent, "top5"),
-        row("Macro F1", "every class counts the same", wording.percent, "macro_f1"),
-        row("Head top-1", "most frequent classes", wording.percent, "head_top1"),
-        row("Tail top-1", "rarest classes", wording.percent, "tail_top1"),
-        row("Calibration error", "ECE, lower is better", wording.percent, "ece"),
-        row("Log loss", "NLL in nats, lower is better", wording.decimal, "nll"),
-        row("Test photos", "", wording.integer, "examples"),
-        row("Parameters", "", wording.integer, "parameters"),
-        row("File size", "", wording.megabytes, "size_bytes"),
-        row("Latency p50", "", wording.milliseconds, "latency_ms", "p50"),
-        row("Latency p95", "", wording.milliseconds, "latency_ms", "p95"),
-        row("Threads", "of the benchmark", wording.integer, "benchmark", "threads"),
-        row("Load of the machine", "when measured", wording.formatter("{:.2f}"), "benchmark",
-            "load_average"),
-        row("File against Keras", "same class", wording.percent, "parity", "argmax_agreement"),
-        row("File against Keras", "largest logit error", wording.scientific, "parity",
-            "max_abs_error"),
     ]
 
 

@@ -43,6 +43,16 @@ def points(fraction):
     return f"{100 * fraction:+.1f}".replace("-", "−")
 
 
+def share(fraction):
+    """A probability, "83 %"; never 100 % below 1."""
+    return f"{min(100 * fraction, 99.9 if fraction < 1 else 100):.{0 if fraction < 0.99 else 1}f} %"
+
+
+def span(interval):
+    """The interval of a difference in percentage points, "interval +0.1 to +2.3"."""
+    return f"interval {points(interval[0])} to {points(interval[1])}"
+
+
 def confidence(verdict):
     """The confidence of a verdict's interval, "95 %"."""
     return f"{100 * verdict.get('confidence', 0.95):g} %"
