@@ -8,7 +8,7 @@ from kdtf.canvas import drawing, hint
 _LINES = {"baseline": ("--", "s"), "distilled": ("-", "o")}
 _MARKERS = {"": "o", "int8": "s", "ptq_int8": "D", "dynamic_range": "^", "float16": "v"}
 _CURVES = (("val_accuracy", "Validation accuracy", wording.percent, 100, "accuracy, %"),
-           ("hard_loss", "Hard loss", wording.decimal, 1, "cross-entropy with the labels, nats"))
+           ("hard_loss", "Hard loss", wording.decimal, 1, "cross-entropy, nats"))
 
 
 def draw_gains(verdicts):
@@ -55,7 +55,7 @@ def draw_forest(figure, colours, rows):
     axes.set_yticks(range(len(rows)), [_short(name) for name, *_ in rows])
     axes.tick_params(left=False)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("← baseline better     distilled better →")
+    axes.set_xlabel("← baseline better\u00a0\u00a0\u00a0\u00a0 distilled better →")
 
 
 def draw_tradeoffs(models, gates):

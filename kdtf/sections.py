@@ -7,7 +7,7 @@ from kdtf.charts import dig
 
 # The students that a report is about: the first pair that a run has.
 _PAIRS = (("baseline_int8", "distilled_int8"), ("baseline", "distilled"))
-_MOST_LAYERS = 20
+_MOST_LAYERS = 8
 _MORE = {"higher": "higher is better", "lower": "lower is better"}
 
 
@@ -264,7 +264,8 @@ def _rounding(models, layers):
     top1 = {name: dig(models.get(name), "top1") for name in ("distilled", "distilled_int8")}
     if all(wording.known(value) for value in top1.values()):
         change = top1["distilled_int8"] - top1["distilled"]
-        words.append(f"What that costs in top-1: {wording.points(change)} points.")
+        words.append(
+            f"Top-1 of the 8-bit file against the float file: {wording.points(change)} points.")
     rows = [
         [Cell(f"{number}. {row['layer']}", number), Cell(f"{row['position']}", row["position"]),
          Cell("exact" if row["snr_db"] is None else f"{row['snr_db']:.1f}", row["snr_db"]),
@@ -276,7 +277,7 @@ def _rounding(models, layers):
         [Table(f"The {len(rows)} noisiest layers", [
             ("Layer", "noisiest first"), ("Place", "from the input"),
             ("Signal over noise", "dB, higher is better"), ("Error", "rms"),
-            ("Values", "of the float layer")], rows, folded=True)])
+            ("Values", "of the float layer")], rows)])
 
 
 def _confusion(mistakes, names):
@@ -303,4 +304,7 @@ def _disagreements(mistakes, names):
 
 
 def _interval(interval, form):
-    return "" if interval is None else f"{form(interval[0])} to {form(interval[1])}"
+    if interval is None:
+        return ""
+    low, high = map(form, interval)
+    return f"{low.removesuffix(' %')} to {high}"

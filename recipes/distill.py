@@ -109,7 +109,7 @@ def distill(run_dir, config):
     stage("export", "TFLite files, compared with Keras", 90, *((run.export, n) for n in MODELS))
     test = run.info.split("test").examples
     what = f"the exported files on {test:,} test photos"
-    stage("evaluate", what, 20 + test * 0.02, *((run.evaluate, n) for n in MODELS))
+    stage("evaluate", what, 20 + test * 0.02, *((run.evaluate, n) for n in MODELS), (run.examine,))
     what = "the exported files, one photo at a time, one thread"
     stage("benchmark", what, 20, *((run.measure_latency, n) for n in MODELS))
     stage("report", "results.json, report.html, report.md", 0, (run.report,))

@@ -1,18 +1,33 @@
 """What an exported file answers on validation and test photos, and what a report makes of it.
 
 Per model, `evaluation/<name>.npz` holds the logits and `evaluation/<name>.json` what was measured
-from them; both are whole or absent.
+from them; of the model that ships, `evaluation/mistakes.json` holds the photos that a report shows
+and `evaluation/layer_errors.json` what rounding does to each layer. Each is whole or absent.
 """
 
+import base64
 import functools
 import json
+import math
 import os
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from kdtf import calibration, comparison, data, files, metrics, selective, slices, tflite
+from kdtf import (
+    calibration,
+    comparison,
+    data,
+    files,
+    layer_errors,
+    metrics,
+    mistakes,
+    selective,
+    slices,
+    tflite,
+)
 from kdtf.predictions import top_label
 
 SPLITS = ("val", "test")
@@ -82,6 +97,46 @@ class Evaluation:
             )
         measured = summarise(logits, self._truths, self._train_counts)
         files.write_text(path, json.dumps(measured, indent=1) + "\n")
+
+    def collect_mistakes(self, name):
+        """What the measured model `name` gets wrong, with small photos, unless that is done."""
+        path = self._folder / "mistakes.json"
+        if path.exists():
+            return
+        labels = self._truths["test"].labels
+        found = mistakes.choose(self._test_logits("teacher"), self._test_logits(name), labels)
+        shown = {photo["position"]: photo for photo in found["photos"]}
+        for position, example in enumerate(data.read_examples(self._info, "test")):
+            if position in shown:
+                jpeg = base64.b64encode(mistakes.thumbnail(example.encoded)).decode()
+                shown[position] |= {"id": example.id, "jpeg": jpeg}
+        files.write_text(path, json.dumps({"student": name, **found}) + "\n")
+
+    def measure_layers(self, name, student, tflite_path, photos):
+        """How far each layer of a rounded file is from the float student's, unless that is done.
+
+        Args:
+          name: of the model.
+          student: the float student that was rounded.
+          tflite_path: the exported file.
+          photos: a batch as the student takes it.
+        """
+        path = self._folder / "layer_errors.json"
+        if path.exists():
+            return
+        rows = [asdict(error) for error in layer_errors.layer_errors(student, tflite_path, photos)]
+        for row in rows:
+            # JSON has no infinity: no error at all is null.
+            row["snr_db"] = None if math.isinf(row["snr_db"]) else row["snr_db"]
+        files.write_text(path, json.dumps({"student": name, "layers": rows}, indent=1) + "\n")
+
+    def classes(self):
+        """List of dict of name, train_examples and test_examples, in the order of the logits."""
+        counts = (self._info.split(split).class_counts for split in ("train", "test"))
+        return [
+            {"name": name, "train_examples": train, "test_examples": test}
+            for name, train, test in zip(self._info.classes, *counts, strict=True)
+        ]
 
     def row(self, name):
         """Metrics of a measured model for results.json, teacher_agreement among them."""

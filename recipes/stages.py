@@ -187,6 +187,13 @@ class Run:
             name, self._tflite(name), lambda split: self._photos(split, name)
         )
 
+    def examine(self):
+        """What the file that ships gets wrong: photo by photo, and layer by layer."""
+        self.evaluation.collect_mistakes(SHIPPED)
+        photos, *_ = next(iter(self._photos("val", SHIPPED)))
+        student = self._float_model(SHIPPED)
+        self.evaluation.measure_layers(SHIPPED, student, self._tflite(SHIPPED), photos)
+
     def measure_latency(self, name):
         """Latency of the exported file, one thread, here or on the phone that was named."""
         path = self.directory / "evaluation" / f"{name}_latency.json"
@@ -217,6 +224,7 @@ class Run:
                 history[name] = json.loads(facts.read_text())["history"]
         results = {
             "models": models,
+            "classes": self.evaluation.classes(),
             "gates": report.gates(models, SHIPPED),
             "verdict": self.evaluation.compare(*settings.STUDENTS),
             "verdict_int8": self.evaluation.compare(*INT8),

@@ -8,7 +8,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdtf import charts, export, folded, layer_errors, quantize, students
+from kdtf import canvas, export, folded, layer_errors, quantize, students
 from kdtf.layer_errors import LayerError
 
 IMAGE_TYPES = (tf.int8, tf.uint8, tf.float32)
@@ -185,7 +185,7 @@ def test_table_is_markdown_worst_first():
 
 
 def test_plot_shows_the_network_from_top_to_bottom():
-    figure, colours = Figure(), charts._THEMES["light"]
+    figure, colours = Figure(), canvas.THEMES["light"]
     many = [dataclasses.replace(ERRORS[0], layer=f"l{i}", position=20 + i) for i in range(5)]
     layer_errors._draw(figure, colours, [*ERRORS[::-1], *many])
     (axes,) = figure.axes
