@@ -28,5 +28,3 @@ for (const figure of document.querySelectorAll("figure")) {
     point.addEventListener("click", () => { told.textContent = point.querySelector("title").textContent; });
   }
 }
-// Paper has no folds.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(each => { each.open = true; }));
