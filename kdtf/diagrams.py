@@ -82,7 +82,7 @@ def _draw_selective(figure, colours, models):
     axes.set_xlabel("photos answered, %")
     axes.set_ylabel("right among them, %")
     axes.grid(color=colours["grid"], linewidth=0.6)
-    axes.legend(frameon=False, loc="lower left")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
 
 
 def draw_frequency(models):
@@ -95,7 +95,7 @@ def draw_frequency(models):
         f"{wording.title(name)} " + ", ".join(
             f"{part} {wording.percent(model.get(f'{part}_top1'))}" for part in _PARTS)
         for name, model in models.items())
-    return drawing("Frequent and rare classes", f"Top-1 by frequency: {told}.", _draw_frequency,
+    return drawing("Top-1 by how common a class is", f"Top-1 by frequency: {told}.", _draw_frequency,
                    models, note="Head: the most frequent classes, 58 % of the training photos. "
                                 "Tail: the rarest, at most 20 %. Bars: 95 % intervals.")
 
@@ -127,7 +127,7 @@ def _draw_frequency(figure, colours, models):
     axes.set_xlim(-0.5, len(_PARTS) - 0.5)
     axes.set_ylabel("top-1, %")
     axes.grid(axis="y", color=colours["grid"], linewidth=0.6)
-    axes.legend(frameon=False, fontsize=9.5)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
 
 
 def draw_class_gains(classes, baseline, distilled):

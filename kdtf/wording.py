@@ -45,7 +45,9 @@ def points(fraction):
 
 def share(fraction):
     """A probability, "83 %"; never 100 % below 1."""
-    return f"{min(100 * fraction, 99.9 if fraction < 1 else 100):.{0 if fraction < 0.99 else 1}f} %"
+    if 0.995 <= fraction < 1:
+        return f"{min(100 * fraction, 99.9):.1f} %"
+    return f"{100 * fraction:.0f} %"
 
 
 def span(interval):

@@ -130,6 +130,13 @@ def test_everything_that_others_rely_on_is_there(run):
         assert (run / "models" / f"{name}.keras").exists()
         for board in (name, f"{name}_int8"):
             assert any((run / "tensorboard" / board).rglob("events.out.tfevents.*"))
+    mistakes = json.loads((run / "evaluation" / "mistakes.json").read_text())
+    measured = json.loads((run / "evaluation" / "distilled_int8.json").read_text())
+    for photo in mistakes["photos"]:
+        assert photo["id"] == measured["ids"][photo["position"]] and photo["jpeg"]
+        assert photo["student"] == measured["predictions"][photo["position"]]
+    layers = json.loads((run / "evaluation" / "layer_errors.json").read_text())["layers"]
+    assert len(layers) > 20 and all(row["snr_db"] is None or row["snr_db"] > 0 for row in layers)
     deployed = {path.name: path for path in (run / "deploy").iterdir()}
     assert set(deployed) == {
         "student_int8.tflite", "labels.txt", "model_card.md", "calibration.json"}
