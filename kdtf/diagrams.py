@@ -95,9 +95,10 @@ def draw_frequency(models):
         f"{wording.title(name)} " + ", ".join(
             f"{part} {wording.percent(model.get(f'{part}_top1'))}" for part in _PARTS)
         for name, model in models.items())
-    return drawing("Top-1 by how common a class is", f"Top-1 by frequency: {told}.", _draw_frequency,
-                   models, note="Head: the most frequent classes, 58 % of the training photos. "
-                                "Tail: the rarest, at most 20 %. Bars: 95 % intervals.")
+    return drawing(
+        "Top-1 by how common a class is", f"Top-1 by frequency: {told}.", _draw_frequency, models,
+        note="Head: the most frequent classes, 58 % of the training photos. Tail: the rarest, at "
+             "most 20 %. Bars: 95 % intervals.")
 
 
 def _draw_frequency(figure, colours, models):

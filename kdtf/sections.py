@@ -267,7 +267,8 @@ def _rounding(models, layers):
         words.append(
             f"Top-1 of the 8-bit file against the float file: {wording.points(change)} points.")
     rows = [
-        [Cell(f"{number}.\u00a0{row['layer']}", number), Cell(f"{row['position']}", row["position"]),
+        [Cell(f"{number}.\u00a0{row['layer']}", number),
+         Cell(f"{row['position']}", row["position"]),
          Cell("exact" if row["snr_db"] is None else f"{row['snr_db']:.1f}", row["snr_db"]),
          Cell(f"{row['error_rms']:.3g}", row["error_rms"]),
          Cell(f"{row['low']:.3g} to {row['high']:.3g}", row["high"] - row["low"])]

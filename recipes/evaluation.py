@@ -117,14 +117,16 @@ class Evaluation:
 
         Args:
           name: of the model.
-          student: the float student that was rounded.
+          student: function without arguments to the float student that was rounded.
           tflite_path: the exported file.
-          photos: a batch as the student takes it.
+          photos: `data.evaluation_batches`, of which the first batch is measured.
         """
         path = self._folder / "layer_errors.json"
         if path.exists():
             return
-        rows = [asdict(error) for error in layer_errors.layer_errors(student, tflite_path, photos)]
+        batch, *_ = next(iter(photos))
+        errors = layer_errors.layer_errors(student(), tflite_path, batch)
+        rows = [asdict(error) for error in errors]
         for row in rows:
             # JSON has no infinity: no error at all is null.
             row["snr_db"] = None if math.isinf(row["snr_db"]) else row["snr_db"]

@@ -190,9 +190,10 @@ class Run:
     def examine(self):
         """What the file that ships gets wrong: photo by photo, and layer by layer."""
         self.evaluation.collect_mistakes(SHIPPED)
-        photos, *_ = next(iter(self._photos("val", SHIPPED)))
-        student = self._float_model(SHIPPED)
-        self.evaluation.measure_layers(SHIPPED, student, self._tflite(SHIPPED), photos)
+        photos = self._photos("val", SHIPPED)
+        self.evaluation.measure_layers(
+            SHIPPED, lambda: self._equalized(SHIPPED), self._tflite(SHIPPED), photos
+        )
 
     def measure_latency(self, name):
         """Latency of the exported file, one thread, here or on the phone that was named."""
@@ -288,16 +289,22 @@ class Run:
     def _calibrated(self, name):
         """The student `name` in 8 bits before any training for it."""
         config = self.config
-        batches = data.evaluation_batches(
-            self.info, "train", config.batch_size, config.image_size, columns=self._columns()
-        ).take(CALIBRATION_BATCHES)
-        student = quantize.equalize(self._model(name), batches)
-        model = quantize.quantize_aware(student, batches)
+        model = quantize.quantize_aware(self._equalized(name), self._calibration())
         photos = data.evaluation_batches(
             self.info, "train", CORRECTION_PHOTOS, config.image_size, columns=self._columns()
         )
         quantize.correct_biases(model, next(iter(photos))[0])
         return model
+
+    def _equalized(self, name):
+        """The float student of `name` in the form in which it is rounded."""
+        return quantize.equalize(self._float_model(name), self._calibration())
+
+    def _calibration(self):
+        config = self.config
+        return data.evaluation_batches(
+            self.info, "train", config.batch_size, config.image_size, columns=self._columns()
+        ).take(CALIBRATION_BATCHES)
 
     def _initial_student(self):
         path = self.directory / "models" / "initial.keras"
