@@ -49,7 +49,8 @@ def drawing(heading, alt, draw, *data, note=""):
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"| (width|height)="[\d.]+pt"', "", text)
     text = text.replace("xlink:href", "href")
-    text = re.sub(rf'<g id="{_HINT}([^"]*)">', r'<g class="hint"><title>\1</title>', text)
+    text = re.sub(
+        rf"<g id=([\"']){_HINT}(.*?)\1>", r'<g class="hint"><title>\2</title>', text)
     unique = re.sub(r"\W+", "-", heading).strip("-").lower()
     text = re.sub(r'( id="|href="#|url\(#)', rf"\1{unique}-", text)
     for name, colour in THEMES["light"].items():

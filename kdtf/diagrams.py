@@ -21,9 +21,8 @@ def draw_reliability(name, curve, ece):
     """
     gap = sum(row["examples"] * (row["confidence"] - row["accuracy"]) for row in curve)
     photos = sum(row["examples"] for row in curve)
-    lean = "says more than it knows" if gap > 0 else "knows more than it says"
-    text = (f"calibration error {wording.percent(ece)}; on average it {lean}, by "
-            f"{abs(100 * gap / photos):.1f} points.")
+    text = (f"calibration error {wording.percent(ece)}; on average it is too "
+            f"{'sure' if gap > 0 else 'unsure'} of itself by {abs(100 * gap / photos):.1f} points.")
     return drawing(
         f"Reliability: {wording.title(name)}", f"Reliability of {wording.title(name)}: {text}",
         _draw_reliability, curve, name.partition("_")[0], note=text[0].upper() + text[1:])
