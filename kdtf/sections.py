@@ -139,7 +139,7 @@ def measures(models):
 def _models(models, gates):
     return Section(
         "models", "Models",
-        ["Every figure is of the file that would ship, on the same test photos. Small print: 95 % "
+        ["Every figure is of an exported file, on the same test photos. Small print: 95 % "
          "intervals, which cover the choice of test photos."],
         charts.draw_tradeoffs(models, gates) + charts.draw_bars(models),
         list(measures(models).values()))

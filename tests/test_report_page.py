@@ -15,7 +15,8 @@ SECTIONS = ["models", "learning", "calibration", "ask", "tail", "slices", "round
             "examples", "made"]
 # What reaches further right than the window, unless its own box scrolls.
 OVERFLOWING = """[...document.querySelectorAll("body *")].filter(each =>
-    each.getBoundingClientRect().right > innerWidth + 1 && !each.closest(".scroll, svg"))
+    each.getBoundingClientRect().right > document.documentElement.clientWidth + 1
+    && !each.closest(".scroll, svg"))
     .map(each => each.outerHTML.slice(0, 80))"""
 FIRST_CELLS = """[...document.querySelectorAll("#models table")[0].tBodies[0].rows]
     .map(row => [row.cells[0].textContent, row.cells[1].dataset.value])"""
