@@ -27,7 +27,7 @@ _SMALL_BLOCKS = (
     (6.0, 96, 5, 1, True, "hard_swish"),
     (6.0, 96, 5, 1, True, "hard_swish"),
 )
-_HEAD_LAYERS = ("logits", "fusion_logits")
+HEAD_LAYERS = ("logits", "fusion_logits")
 _BRANCH_PREFIXES = ("embedding_", "fusion_")
 
 
@@ -94,7 +94,7 @@ def mobilenet_v3_small(
         source = keras.applications.MobileNetV3Small(
             input_shape=(224, 224, 3), alpha=width, weights="imagenet"
         )
-        _assign(student, _by_layer(student, source.get_weights(), weights), weights)
+        assign(student, _by_layer(student, source.get_weights(), weights), weights)
     elif weights is not None:
         load_weights(student, weights)
     return student
@@ -199,7 +199,7 @@ def load_weights(student, path):
         with _slash_in_input_keys():
             saved = keras.saving.load_model(path, compile=False)
         source = {layer.name: layer.get_weights() for layer in saved.layers if layer.weights}
-    return _assign(student, source, path)
+    return assign(student, source, path)
 
 
 def _by_layer(student, arrays, origin):
@@ -219,8 +219,20 @@ def _by_layer(student, arrays, origin):
     return {layer.name: [next(remaining) for _ in layer.weights] for layer in image_layers}
 
 
-def _assign(student, source, origin):
-    """Set the student's layers from {layer name: [array, ...]}; return the names left fresh."""
+def assign(student, source, origin):
+    """Sets a student's layers from {layer name: [array, ...]}, under the rules of `load_weights`.
+
+    Args:
+      student: a model of this module, in either Keras.
+      source: {layer name: list of arrays}.
+      origin: where they are from, for messages.
+
+    Returns:
+      list of str: the layers left as they were.
+
+    Raises:
+      ValueError: as `load_weights`.
+    """
     targets = {layer.name: layer for layer in student.layers if layer.weights}
     missing = sorted(targets.keys() - source.keys())
     if all(name.startswith(_BRANCH_PREFIXES) for name in missing) and not any(
@@ -242,7 +254,7 @@ def _assign(student, source, origin):
         found = [array.shape for array in source[name]]
         if found == wanted:
             fitting.append(name)
-        elif name in _HEAD_LAYERS and [s[:-1] for s in found] == [s[:-1] for s in wanted]:
+        elif name in HEAD_LAYERS and [s[:-1] for s in found] == [s[:-1] for s in wanted]:
             fresh.append(name)
         else:
             raise ValueError(

@@ -158,6 +158,12 @@ def parse(argv=None):
     )
     add("--student", choices=("none", "metadata"), help="metadata branch of the student")
     add("--weights", help="student's start: imagenet, none, or a file (.npz, .keras)")
+    add(
+        "--warm-start",
+        metavar="FILE",
+        help="an earlier run's models/distilled.keras that both students start from, class by "
+        "class by name, instead of --weights",
+    )
     for name, kind, text in (
         ("image_size", int, "side of the student's input, pixels"),
         ("epochs", int, "epochs of each student"),

@@ -46,6 +46,7 @@ class Config:
     qat_learning_rate: float = 3e-5
     qat_freeze_epoch: int = 0
     weights: str | None = "imagenet"
+    warm_start: str | None = None
     seed: int = 0
     benchmark_binary: str | None = None
     adb: str | None = None

@@ -26,6 +26,7 @@ from kdtf import (
     report,
     students,
     teachers,
+    warm_start,
 )
 from kdtf.checkpoint import EpochCheckpoint
 from tfrecords_tools import synthetic
@@ -120,7 +121,7 @@ class Run:
         )
         board = keras.callbacks.TensorBoard(self._board(name), write_graph=False, update_freq=10)
         history = self._fit(distiller, name, 0, config.epochs, [board])
-        self._write_json(path.with_suffix(".json"), {"history": history})
+        self._write_json(path.with_suffix(".json"), {"history": history, **self._described()})
         with files.replacing(path) as partial:
             distiller.save(partial)
         self._checkpoint(name).unlink()
@@ -229,7 +230,8 @@ class Run:
             "gates": report.gates(models, SHIPPED),
             "verdict": self.evaluation.compare(*settings.STUDENTS),
             "verdict_int8": self.evaluation.compare(*INT8),
-            "environment": settings.environment(self.info),
+            "environment": settings.environment(self.info)
+            | {"teacher_sha256": teachers.fingerprint(self.teacher)},
             "history": history,
             "cached_logits": self.cache_facts,
             "stages": [{"name": name, "seconds": s} for name, s in self.seconds.items()],
@@ -240,6 +242,7 @@ class Run:
             "model": models[SHIPPED],
             "gates": results["gates"],
             "data_sha256": known["data_sha256"],
+            "teacher_sha256": known["teacher_sha256"],
             "versions": {name: known[name] for name in PACKAGES},
         }
         deploy.write(
@@ -314,12 +317,28 @@ class Run:
                 len(self.info.classes),
                 self.config.image_size,
                 metadata=self.metadata,
-                weights=self.config.weights,
+                weights=None if self.config.warm_start else self.config.weights,
                 bn_momentum=students.batch_norm_momentum(self.steps * self.config.epochs),
             )
+            if self.config.warm_start:
+                mapped = warm_start.load(
+                    student,
+                    self.config.warm_start,
+                    self.info.classes,
+                    self._described()["metadata"],
+                )
+                print(f"both students start from {self.config.warm_start}: {mapped.summary()}")
             with files.replacing(path) as partial:
                 student.save(partial)
         return path
+
+    def _described(self):
+        """What a student must be fed, and what its answers mean."""
+        return {
+            "classes": self.info.classes,
+            "metadata": self.info.metadata if self.metadata else None,
+            "image_size": self.config.image_size,
+        }
 
     def _model(self, name):
         if name not in INT8:
