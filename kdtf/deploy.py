@@ -18,7 +18,9 @@ from kdtf import tflite, wording
 
 MODEL, LABELS, CARD = "student_int8.tflite", "labels.txt", "model_card.md"
 CALIBRATION = "calibration.json"
-_FACTS = {"model", "gates", "data_sha256", "versions", "sha256", "crop_fraction"}
+_FACTS = {
+    "model", "gates", "data_sha256", "teacher_sha256", "versions", "sha256", "crop_fraction"}
+_WEAKEST = 5  # classes that the card names
 _BYTES = {
     np.int8: "the bytes minus 128, as int8 (the same as flipping each byte's top bit)",
     np.uint8: "the bytes as they are, 0 to 255",
@@ -41,9 +43,10 @@ def write(folder, tflite_path, labels, facts):
       labels: names of the classes, in the order of the model's output.
       facts: dict of what is known about the file; what is left out or None reads "not measured".
         model: the model's row of results.json: top1, macro_f1, latency_ms, benchmark,
-          temperature_scaling, selective, ...
+          temperature_scaling, selective, intervals, slices, recall, ...
         gates: list as `report.gates` returns it.
         data_sha256: of the manifest of the data it was trained and measured on.
+        teacher_sha256: `teachers.fingerprint` of the teacher it learned from.
         versions: {package: version} that it was made with.
         sha256: of the file that was measured, hexadecimal.
         crop_fraction: of `augment.evaluation_view` in the measurement, 0.875 by default.
@@ -72,11 +75,13 @@ def write(folder, tflite_path, labels, facts):
             f"{tflite_path} computes nothing in 8 bits: export a model of quantize.quantize_aware")
     signature = _signature(tflite_path, content)
     _check_labels(labels, signature["classes"], tflite_path)
-    card = _card(signature, labels, facts, sha256, len(content))
+    names = "".join(f"{label}\n" for label in labels).encode()
+    hashes = {MODEL: sha256, LABELS: hashlib.sha256(names).hexdigest()}
+    card = _card(signature, labels, facts, hashes, len(content))
     calibration = _calibration(facts.get("model") or {})
     with _replacing_folder(folder, {MODEL, LABELS, CARD, CALIBRATION}) as partial:
         (partial / MODEL).write_bytes(content)
-        (partial / LABELS).write_bytes("".join(f"{label}\n" for label in labels).encode())
+        (partial / LABELS).write_bytes(names)
         (partial / CARD).write_bytes(card.encode())
         if calibration:
             text = json.dumps(calibration, indent=1) + "\n"
@@ -135,19 +140,21 @@ def _check_labels(labels, classes, path):
                 "empty or have a line break")
 
 
-def _card(signature, labels, facts, sha256, size_bytes):
+def _card(signature, labels, facts, hashes, size_bytes):
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True)
     templates.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    templates.filters["interval"] = _interval
     row = facts.get("model") or {}
     bench = row.get("benchmark") or {}
     return templates.get_template(CARD).render(
         signature, model=MODEL, labels=LABELS,
         calibration=_calibration(row), calibration_file=CALIBRATION,
         crop=_or(facts.get("crop_fraction"), 0.875),
-        measures=_measures(row, bench, size_bytes),
+        measures=_measures(row, bench, size_bytes), confidence=wording.confidence(row),
+        slices=_slices(row), weakest=_weakest(row, labels),
         device=_or(bench.get("device"), "a machine without a name") if bench else None,
         gates=[{
             "name": gate["name"],
@@ -155,39 +162,68 @@ def _card(signature, labels, facts, sha256, size_bytes):
             "value": wording.quantity(gate["value"], gate["unit"]),
             "result": "pass" if gate["passed"] else "**fail**",
         } for gate in facts.get("gates") or []],
-        sha256=sha256, data_sha256=_or(facts.get("data_sha256"), "not recorded"),
+        hashes=hashes, data_sha256=_or(facts.get("data_sha256"), "not recorded"),
+        teacher_sha256=_or(facts.get("teacher_sha256"), "not recorded"),
         versions=sorted((facts.get("versions") or {}).items()))
 
 
 def _measures(row, bench, size_bytes):
-    """Rows of the card's table: (measure, what it means, value)."""
-    def value(form, source, *keys):
+    """Rows of the card's table: (measure, what it means, value, interval)."""
+    def share(name, meaning, key):
+        interval = (row.get("intervals") or {}).get(key)
+        return name, meaning, percent(row.get(key)), _interval(interval)
+
+    def plain(name, meaning, form, source, *keys):
         for key in keys:
             source = (source or {}).get(key)
-        return form(source)
+        return name, meaning, form(source), ""
 
-    ms, memory = wording.milliseconds, wording.megabytes
+    percent, ms, memory = wording.percent, wording.milliseconds, wording.megabytes
     return [
-        ("Top-1", "share of test photos whose first answer is right",
-         value(wording.percent, row, "top1")),
-        ("Top-5", "share with the right class among the first five",
-         value(wording.percent, row, "top5")),
-        ("Macro F1", "every class counts the same", value(wording.percent, row, "macro_f1")),
-        ("Tail top-1", "rarest classes", value(wording.percent, row, "tail_top1")),
-        ("Calibration error", "ECE: how far probabilities are from hit rates, on average",
-         value(wording.percent, row, "ece")),
-        ("Calibration error, scaled", "the same with the temperature",
-         value(wording.percent, row, "temperature_scaling", "ece_after")),
-        ("Test photos", "what the above was measured on", value(wording.integer, row, "examples")),
-        ("File size", "", memory(size_bytes)),
-        ("Latency p50", "one photo, without preparing it", value(ms, row, "latency_ms", "p50")),
-        ("Latency p95", "one photo, without preparing it", value(ms, row, "latency_ms", "p95")),
-        ("Start", "opening the file, once", value(ms, bench, "init_ms")),
-        ("Memory", "of the runtime with this file", value(memory, bench, "memory_bytes")),
-        ("Measured on", "latency, start and memory", _or(
-            bench.get("device"), wording.NOT_MEASURED)),
-        ("Threads", "of that measurement", value(wording.integer, bench, "threads")),
+        share("Top-1", "share of test photos whose first answer is right", "top1"),
+        share("Top-5", "share with the right class among the first five", "top5"),
+        share("Macro F1", "every class counts the same", "macro_f1"),
+        share("Tail top-1", "rarest classes", "tail_top1"),
+        share("Calibration error", "ECE: how far probabilities are from hit rates, on average",
+              "ece"),
+        plain("Calibration error, scaled", "the same with the temperature", percent, row,
+              "temperature_scaling", "ece_after"),
+        plain("Test photos", "what the above was measured on", wording.integer, row, "examples"),
+        ("File size", "", memory(size_bytes), ""),
+        plain("Latency p50", "one photo, without preparing it", ms, row, "latency_ms", "p50"),
+        plain("Latency p95", "one photo, without preparing it", ms, row, "latency_ms", "p95"),
+        plain("Start", "opening the file, once", ms, bench, "init_ms"),
+        plain("Memory", "of the runtime with this file", memory, bench, "memory_bytes"),
+        ("Measured on", "latency, start and memory",
+         _or(bench.get("device"), wording.NOT_MEASURED), ""),
+        plain("Threads", "of that measurement", wording.integer, bench, "threads"),
     ]
+
+
+def _slices(row):
+    """Rows of the card's table, (slice, photos, top-1, interval, note); None if not measured."""
+    slices = row.get("slices")
+    if slices is None:
+        return None
+    return [
+        (f"{column}: {_or(part['value'], 'missing')}", wording.integer(part["examples"]),
+         wording.percent(part["top1"]), _interval(part["interval"]),
+         "few photos" if part["small"] else "")
+        for column, parts in slices.items() for part in parts]
+
+
+def _weakest(row, labels):
+    """[(class, recall)] of the classes least often recognised, the worst first."""
+    found = [
+        (share, label) for share, label in zip(row.get("recall") or [], labels, strict=False)
+        if share is not None]
+    return [(label, wording.percent(share)) for share, label in sorted(found)[:_WEAKEST]]
+
+
+def _interval(interval):
+    if interval is None:
+        return wording.NOT_MEASURED
+    return " to ".join(wording.percent(end) for end in interval)
 
 
 def _or(value, default):

@@ -61,6 +61,11 @@ EMBEDDED_TEACHER = train_teacher.Config(
 REAL_TEACHER = train_teacher.Config(backbone="mobilenet_v2", weights="imagenet")
 
 
+def data_sha256(info):
+    """Hash of the manifest, which names every shard's hash."""
+    return file_sha256(info.directory / data.MANIFEST)
+
+
 def environment(info):
     """What a run's figures depend on besides its settings: versions, machine, data."""
     return {
@@ -73,6 +78,6 @@ def environment(info):
         "device": benchmark.device_name(),
         "cores": os.cpu_count(),
         "data": str(info.directory),
-        "data_sha256": file_sha256(info.directory / data.MANIFEST),
+        "data_sha256": data_sha256(info),
         "finished": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }

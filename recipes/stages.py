@@ -68,6 +68,8 @@ class Run:
             self.info = data.DatasetInfo.load(self.config.data)
         for split in ("train", "val", "test"):
             self.info.split(split)
+        known = {"data_sha256": settings.data_sha256(self.info)}
+        self._remember(self.directory / "data.json", known)
         self.evaluation = Evaluation(self.directory / "evaluation", self.info)
         self.steps = data.steps_per_epoch(self.info, "train", self.config.batch_size)
         self.metadata = (

@@ -20,10 +20,17 @@ SIZE = 32
 FACTS = {
     "model": {
         "top1": 0.8412, "macro_f1": 0.8123, "ece": None, "examples": 2485, "size_bytes": 1,
+        "intervals": {"top1": [0.826, 0.855]}, "recall": [0.91, None, 0.425],
+        "slices": {"shop": [
+            {"value": "north | hall", "examples": 2470, "top1": 0.85, "interval": [0.83, 0.86],
+             "small": False},
+            {"value": None, "examples": 15, "top1": 0.6, "interval": [0.36, 0.8],
+             "small": True}]},
         "latency_ms": {"p50": 0.84, "p95": 0.953},
         "benchmark": {"device": "Test | CPU", "threads": 1, "init_ms": 3.21}},
     "gates": report.gates({"distilled": {"top1": 0.95, "size_bytes": 2e6}}),
-    "data_sha256": "ab" * 32, "versions": {"tensorflow": "2.21.0", "keras": "3.12.0"}}
+    "data_sha256": "ab" * 32, "teacher_sha256": "cd" * 32,
+    "versions": {"tensorflow": "2.21.0", "keras": "3.12.0"}}
 
 
 def coloured(colour, size, rng):
@@ -193,8 +200,8 @@ def test_the_temperature_is_stored_and_used(trained, tmp_path, probabilities):
     assert json.loads((folder / "calibration.json").read_text()) == {
         "temperature": 1.7, "thresholds": SCALED["model"]["selective"]["thresholds"][:1]}
     card = (folder / deploy.CARD).read_text().splitlines()
-    assert "| 95 % | 0.8125 | 75.0 % | 96.0 % |" in card
-    assert "| Calibration error, scaled | the same with the temperature | 1.2 % |" in card
+    assert "| 95 % | 0.8125 | 75.0 % | 96.0 % | 94.0 % to 97.0 % |" in card
+    assert "| Calibration error, scaled | the same with the temperature | 1.2 % |  |" in card
     photo = tmp_path / "photo.jpg"
     camera_photo(COLOURS["red apple"], photo)
     printed = answers(sys.executable, program(folder), photo)
@@ -217,25 +224,35 @@ def test_files_and_facts(model, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == [
         "labels.txt", "model_card.md", "student_int8.tflite"]
     assert (folder / "student_int8.tflite").read_bytes() == content
-    assert (folder / "labels.txt").read_bytes() == b"red apple\ngreen pear\nblue plum\n"
+    names = (folder / "labels.txt").read_bytes()
+    assert names == b"red apple\ngreen pear\nblue plum\n"
     card = (folder / "model_card.md").read_text()
     for line in (
             "| `image` | `[1, 32, 32, 3]` | int8 | the photo, prepared as below |",
-            "| Top-1 | share of test photos whose first answer is right | 84.1 % |",
-            "| Macro F1 | every class counts the same | 81.2 % |",
-            "| Tail top-1 | rarest classes | not measured |",
-            "| Test photos | what the above was measured on | 2,485 |",
-            f"| File size |  | {len(content) / 1e6:.2f} MB |",
-            "| Latency p95 | one photo, without preparing it | 0.95 ms |",
-            "| Start | opening the file, once | 3.21 ms |",
-            "| Memory | of the runtime with this file | not measured |",
-            "| Measured on | latency, start and memory | Test \\| CPU |",
+            "| Top-1 | share of test photos whose first answer is right | 84.1 % "
+            "| 82.6 % to 85.5 % |",
+            "| Macro F1 | every class counts the same | 81.2 % | not measured |",
+            "| Tail top-1 | rarest classes | not measured | not measured |",
+            "| Test photos | what the above was measured on | 2,485 |  |",
+            f"| File size |  | {len(content) / 1e6:.2f} MB |  |",
+            "| Latency p95 | one photo, without preparing it | 0.95 ms |  |",
+            "| Start | opening the file, once | 3.21 ms |  |",
+            "| Memory | of the runtime with this file | not measured |  |",
+            "| Measured on | latency, start and memory | Test \\| CPU |  |",
+            "| shop: north \\| hall | 2,470 | 85.0 % | 83.0 % to 86.0 % |  |",
+            "| shop: missing | 15 | 60.0 % | 36.0 % to 80.0 % | few photos |",
+            "| blue plum | 42.5 % |", "| red apple | 91.0 % |",
             "| Top-1 accuracy | >= 92.00 % | 95.00 % | pass |",
             "| File size | < 20.00 MB | 2.00 MB | pass |",
             f"| sha256 of `student_int8.tflite` | {hashlib.sha256(content).hexdigest()} |",
-            f"| sha256 of the data's manifest | {'ab' * 32} |", "| keras | 3.12.0 |"):
+            f"| sha256 of the data's manifest | {'ab' * 32} |",
+            f"| sha256 of the teacher's weights | {'cd' * 32} |",
+            f"| sha256 of `labels.txt` | {hashlib.sha256(names).hexdigest()} |",
+            "| keras | 3.12.0 |"):
         assert line in card.splitlines(), line
-    assert re.search(r"\| Calibration error \| .* \| not measured \|", card)
+    assert re.search(r"\| Calibration error \| .* \| not measured \| not measured \|", card)
+    assert card.index("| blue plum | 42.5 %") < card.index("| red apple | 91.0 %")
+    assert "| green pear |" not in card
     assert re.search(r"\| p95 latency on .* \| < 25.00 ms \| not measured \| \*\*fail\*\* \|", card)
     assert "Latency was measured on Test | CPU" in card
     assert "minus 128" in card and "0.875 of the photo's shorter side" in card
@@ -246,7 +263,11 @@ def test_files_and_facts(model, tmp_path):
 
 def test_nothing_known_is_not_measured(model, tmp_path):
     card = (deploy.write(tmp_path / "d", model, COLOURS, {}) / "model_card.md").read_text()
-    assert card.count("| not measured |") == 13  # all but the size of the file
+    rows = [line for line in card.splitlines() if "| not measured |" in line]
+    assert len(rows) == 13  # all but the size of the file
+    for what in ("Thresholds", "Slices", "Shares by class"):
+        assert f"{what}: not measured." in card.splitlines()
+    assert card.count("not recorded") == 2  # data and teacher
     assert "No release gates were checked." in card and "Latency was not measured." in card
     assert "None" not in card and "nan" not in card
 

@@ -12,13 +12,15 @@ import evaluation
 import keras
 import numpy as np
 import pytest
+import retrain
 import settings
 import stages
 import sweep
 import train_teacher
 
-from kdtf import data, tflite
+from kdtf import data, promotion, teachers, tflite
 from kdtf.checkpoint import EpochCheckpoint
+from kdtf.registry import Registry
 from tfrecords_tools import synthetic
 
 TEACHER = train_teacher.Config(
@@ -245,6 +247,165 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(shards, monkeypatch, tmp_
     arguments += ["--teacher", str(teacher), "--run-dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit, match="(?s)URL fetch failure.*--weights FILE"):
         distill.main(arguments)
+
+
+@pytest.fixture(scope="module")
+def lenient():
+    """Gates that the small run passes."""
+    limits = {"top1_limit": 0.0, "teacher_share_limit": 0.0, "p95_limit_ms": 1e9}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            stages.report, "gates", functools.partial(stages.report.gates, **limits)
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def promoted(run, config, lenient, tmp_path_factory):
+    """(registry whose version 1 is the run's student, that run)."""
+    store = Registry(tmp_path_factory.mktemp("registry"))
+    week = run.with_name("w47-promoted")
+    shutil.copytree(run, week)
+    assert retrain.retrain(store, week, config, promotion.Tolerance()) == retrain.PROMOTED
+    return store, week
+
+
+def other_week(run, folder, name):
+    """A finished run that ships what `name` is in another."""
+    shutil.copytree(run, folder)
+    for kind, suffix in (("tflite", ".tflite"), ("evaluation", ".npz"), ("evaluation", ".json")):
+        shutil.copy(folder / kind / f"{name}{suffix}", folder / kind / f"distilled_int8{suffix}")
+    return folder
+
+
+def test_the_first_student_is_promoted_by_the_gates_alone(promoted, run, shards, teacher):
+    store, week = promoted
+    entry = store.deployed()
+    folder = store.verified(1)
+    assert set(entry["files"]) == {
+        "student_int8.tflite", "labels.txt", "model_card.md", "calibration.json",
+        "student.keras", "student.json", "seen_photos.npy"}
+    shipped = (run / "tflite" / "distilled_int8.tflite").read_bytes()
+    assert (folder / "student_int8.tflite").read_bytes() == shipped
+    described = json.loads((folder / "student.json").read_text())
+    assert tuple(described["classes"]) == shards.classes
+    assert set(described["metadata"]) == set(shards.metadata)
+    assert len(np.load(folder / "seen_photos.npy")) == shards.split("train").examples
+    record = json.loads((week / "promotion.json").read_text())
+    assert record["passed"] and record["comparison"] is None and record["deployed"] is None
+    fingerprint = teachers.fingerprint(teachers.load([teacher]))
+    assert entry["facts"]["teacher_sha256"] == fingerprint
+    assert fingerprint in (folder / "model_card.md").read_text()
+    assert entry["facts"]["data_sha256"] == settings.data_sha256(shards)
+
+
+def test_a_run_is_not_promoted_twice(promoted, config, capsys):
+    store, week = promoted
+    assert retrain.retrain(store, week, config, promotion.Tolerance()) == retrain.PROMOTED
+    assert "is deployed already, as version 1" in capsys.readouterr().out
+    assert len(store.read()["versions"]) == 1
+
+
+def test_the_next_week_is_compared_and_can_be_undone(promoted, run, config, tmp_path, capsys):
+    store = Registry(tmp_path / "registry")
+    shutil.copytree(promoted[0].folder, store.folder)
+    week = other_week(run, tmp_path / "w48", "baseline_int8")
+    refused = retrain.retrain(store, week, config, promotion.Tolerance(overall=0, strict=True))
+    gain = _top1(run, "baseline_int8") - _top1(run, "distilled_int8")
+    record = json.loads((week / "promotion.json").read_text())
+    overall = record["comparison"]["checks"][0]
+    assert overall["value"] == pytest.approx(gain) and overall["passed"] == (gain >= 0)
+    checks = record["comparison"]["checks"]
+    failed = [check for check in checks if check["value"] < check["limit"] - 1e-12]
+    assert (refused == retrain.NOT_PROMOTED) == (
+        gain < 0 or any(check["name"] != overall["name"] for check in failed))
+    printed = capsys.readouterr().out
+    assert "Compared on" in printed and overall["name"] in printed
+    if refused == retrain.NOT_PROMOTED:
+        assert store.deployed()["version"] == 1 and "Not promoted: " in printed
+        wide = promotion.Tolerance(0.99, 0.99)
+        assert retrain.retrain(store, week, config, wide) == retrain.PROMOTED
+    assert store.deployed()["version"] == 2 and store.deployed()["replaced"] == 1
+    arguments = ["--registry", str(store.folder)]
+    assert retrain.main([*arguments, "--list"]) == 0
+    assert retrain.main([*arguments, "--rollback"]) == 0
+    assert store.deployed()["version"] == 1
+    # What was taken back does not come back by itself.
+    assert retrain.retrain(store, week, config, promotion.Tolerance()) == retrain.NOT_PROMOTED
+    assert "`--rollback 2` deploys it again" in capsys.readouterr().out
+    (store.folder / "0002" / "labels.txt").write_text("other\n")
+    assert retrain.main([*arguments, "--list"]) == 1
+    assert "DAMAGED" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="error: .*labels.txt has sha256 .* restore the file"):
+        retrain.main([*arguments, "--rollback", "2"])
+
+
+def _top1(run, name):
+    return np.mean(json.loads((run / "evaluation" / f"{name}.json").read_text())["correct"])
+
+
+def test_the_deployed_file_answers_as_it_did_in_its_own_week(promoted, run, shards):
+    """Other words, classes and their order in this week's data change nothing for it."""
+    folder = promoted[0].verified(1)
+    moved = replace(
+        shards, metadata={name: words[::-1] for name, words in shards.metadata.items()})
+    answers = retrain._answers(folder, moved)
+    with np.load(run / "evaluation" / "distilled_int8.npz") as stored:
+        np.testing.assert_array_equal(answers.logits, stored["test_logits"])
+    assert answers.classes == shards.classes
+
+
+def test_a_new_run_starts_from_the_deployed_student(promoted, config, tmp_path, monkeypatch):
+    store, _ = promoted
+    begun = []
+    monkeypatch.setattr(
+        distill, "distill", lambda run_dir, config: begun.append(config) or 1 / 0)
+    for cold_start in (False, True):
+        with pytest.raises(ZeroDivisionError):
+            retrain.retrain(
+                store, tmp_path / "w48", config, promotion.Tolerance(), cold_start)
+    warm, cold = begun
+    assert warm.warm_start == str(store.verified(1) / "student.keras")
+    assert cold == config
+    week = distill.Run(tmp_path / "w48", warm)
+    week.prepare_data()
+    start = keras.models.load_model(week._initial_student(), compile=False)
+    trained = keras.models.load_model(warm.warm_start, compile=False)
+    for one, two in zip(start.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    # Begun so, it goes on so, whatever is deployed by then.
+    with pytest.raises(ZeroDivisionError):
+        retrain.retrain(
+            Registry(tmp_path / "empty"), tmp_path / "w48", config, promotion.Tolerance())
+    assert begun[-1] == warm
+
+
+def test_two_retrainings_at_once(promoted, config, shards, tmp_path, capsys):
+    store, _ = promoted
+    with store.lock("retraining"):
+        status = retrain.main(
+            ["--registry", str(store.folder), "--run-dir", str(tmp_path / "run"), "--",
+             "--data", str(shards.directory)])
+    assert status == retrain.BUSY and not (tmp_path / "run").exists()
+    assert "retraining is under way" in capsys.readouterr().err
+
+
+def test_a_run_of_other_data_is_not_continued(run, config, tmp_path):
+    week = tmp_path / "w47"
+    shutil.copytree(run, week)
+    (week / "data.json").write_text(json.dumps({"data_sha256": "ab" * 32}))
+    with pytest.raises(ValueError, match=r"holds a run with \{'data_sha256': 'abab"):
+        distill.distill(week, config)
+
+
+def test_lineage_of_photos(shards, tmp_path):
+    """What an earlier student was trained on is remembered through its warm start."""
+    train, test = (
+        [each.id for each in data.read_examples(shards, split)] for split in ("train", "test"))
+    np.save(tmp_path / "seen_photos.npy", np.sort(retrain._hashes(test[:3])))
+    seen = retrain._trained_on(shards, tmp_path / "student.keras")
+    assert np.isin(retrain._hashes(train + test), seen).sum() == len(train) + 3
+    assert not np.isin(retrain._hashes(test), retrain._trained_on(shards, None)).any()
 
 
 def results_with(top1):
