@@ -19,7 +19,8 @@ from kdtf import tflite, wording
 MODEL, LABELS, CARD = "student_int8.tflite", "labels.txt", "model_card.md"
 CALIBRATION = "calibration.json"
 _FACTS = {
-    "model", "gates", "data_sha256", "teacher_sha256", "versions", "sha256", "crop_fraction"}
+    "model", "gates", "metadata", "data_sha256", "teacher_sha256", "versions", "sha256",
+    "crop_fraction"}
 _WEAKEST = 5  # classes that the card names
 _BYTES = {
     np.int8: "the bytes minus 128, as int8 (the same as flipping each byte's top bit)",
@@ -45,6 +46,7 @@ def write(folder, tflite_path, labels, facts):
         model: the model's row of results.json: top1, macro_f1, latency_ms, benchmark,
           temperature_scaling, selective, intervals, slices, recall, ...
         gates: list as `report.gates` returns it.
+        metadata: {column: vocabulary} of the inputs besides the photo.
         data_sha256: of the manifest of the data it was trained and measured on.
         teacher_sha256: `teachers.fingerprint` of the teacher it learned from.
         versions: {package: version} that it was made with.
@@ -151,6 +153,7 @@ def _card(signature, labels, facts, hashes, size_bytes):
     bench = row.get("benchmark") or {}
     return templates.get_template(CARD).render(
         signature, model=MODEL, labels=LABELS,
+        values=_values(facts.get("metadata") or {}, signature["columns"]),
         calibration=_calibration(row), calibration_file=CALIBRATION,
         crop=_or(facts.get("crop_fraction"), 0.875),
         measures=_measures(row, bench, size_bytes), confidence=wording.confidence(row),
@@ -198,6 +201,15 @@ def _measures(row, bench, size_bytes):
          _or(bench.get("device"), wording.NOT_MEASURED), ""),
         plain("Threads", "of that measurement", wording.integer, bench, "threads"),
     ]
+
+
+def _values(vocabularies, columns):
+    """[(input, index, value)]: what the indices of metadata stand for, where that is known."""
+    known = {f"meta_{column}": words for column, words in vocabularies.items()}
+    return [
+        (column, index, value)
+        for column in columns if column in known
+        for index, value in enumerate(["missing, or not in this table", *known[column]])]
 
 
 def _slices(row):

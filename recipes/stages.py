@@ -243,6 +243,7 @@ class Run:
         facts = {
             "model": models[SHIPPED],
             "gates": results["gates"],
+            "metadata": self._described()["metadata"],
             "data_sha256": known["data_sha256"],
             "teacher_sha256": known["teacher_sha256"],
             "versions": {name: known[name] for name in PACKAGES},

@@ -282,11 +282,20 @@ def test_metadata_columns_are_told_and_fed(tmp_path):
     folder = deploy.write(tmp_path / "deploy", path, COLOURS, {})
     card = (folder / deploy.CARD).read_text()
     assert "| `meta_region` | `[1]` | int32 | index of what is known" in card
+    assert "What the values of meta_camera, meta_region stand for" in card
     photo = tmp_path / "photo.jpg"
     camera_photo(COLOURS["blue plum"], photo)
     printed = answers(sys.executable, program(folder), photo)
     assert printed.keys() == COLOURS.keys()
     assert sum(printed.values()) == pytest.approx(1, abs=1e-3)
+    (folder / "example.py").unlink()
+    words = {"region": ("north", "south"), "camera": ("a", "b|c", "d"), "shop": ("x",)}
+    deploy.write(folder, path, COLOURS, {"metadata": words})
+    card = (folder / deploy.CARD).read_text()
+    for row in ("`meta_region` | 0 | missing, or not in this table", "`meta_region` | 2 | south",
+                "`meta_camera` | 2 | b\\|c"):
+        assert f"| {row} |" in card.splitlines()
+    assert "meta_shop" not in card and "What the values of" not in card
 
 
 def test_an_earlier_folder_is_replaced_whole(model, tmp_path):
