@@ -298,8 +298,12 @@ def parse(argv=None):
     args = parser.parse_args(argv)
     if args.run_dir is None and args.rest:
         parser.error(f"{' '.join(args.rest)}: only --run-dir takes arguments for distill.py")
+    if any(argument.split("=")[0] == "--run-dir" for argument in args.rest):
+        parser.error("--run-dir goes before `--`: it is this program's too")
     if args.run_dir is not None:
         _, args.config = distill.parse(args.rest)
+        if args.cold_start and args.config.warm_start:
+            parser.error(f"--cold-start and --warm-start {args.config.warm_start}: give one")
     return args
 
 

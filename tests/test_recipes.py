@@ -390,6 +390,29 @@ def test_two_retrainings_at_once(promoted, config, shards, tmp_path, capsys):
     assert "retraining is under way" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--list", "--rollback"], "not allowed with argument"),
+        (["--rollback", "2", "--", "--data", "x"], "--data x: only --run-dir takes arguments"),
+        (["--run-dir", "a", "--", "--run-dir=b"], "--run-dir goes before `--`"),
+        (["--run-dir", "a", "--cold-start", "--", "--warm-start", "x.keras"], "give one"),
+    ],
+)
+def test_command_lines_of_retrain_that_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        retrain.parse(["--registry", "r", *arguments])
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_command_line_of_retrain():
+    given = ["--registry", "r", "--run-dir", "a", "--", "--data", "d", "--epochs", "3"]
+    args = retrain.parse(given)
+    assert args.config == distill.Config("d", epochs=3)
+    assert retrain.parse(["--registry", "r", "--rollback"]).rollback == 0
+    assert retrain.parse(["--registry", "r", "--rollback", "2"]).rollback == 2
+
+
 def test_a_run_of_other_data_is_not_continued(run, config, tmp_path):
     week = tmp_path / "w47"
     shutil.copytree(run, week)
