@@ -1,6 +1,7 @@
 """Cached logits: written whole or not at all, checked, replayed as if the teacher were there."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import signal
@@ -454,3 +455,25 @@ def test_command_line_help_and_errors(info, tmp_path, capsys):
     missing = ["--data", str(info.directory), "--teacher", str(tmp_path / "none.keras")]
     with pytest.raises(SystemExit, match="error: teacher .*none.keras does not exist"):
         cache_logits.main(missing)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("apache_beam") is None,
+    reason="Apache Beam is not installed: pip install 'kdtf[beam]'",
+)
+def test_two_worker_processes_of_beam_write_the_same_bytes(info, teacher, tmp_path, capsys):
+    teacher.save(tmp_path / "teacher.keras")
+    arguments = ["--data", str(info.directory), "--teacher", str(tmp_path / "teacher.keras")]
+    arguments += ["--views", "2", "--batch-size", "4"]
+    cache_logits.main([*arguments, "--out", str(tmp_path / "local")])
+    beam = ["--runner", "DirectRunner", "--direct_num_workers", "2"]
+    beam += ["--direct_running_mode", "multi_processing"]
+    cache_logits.main([*arguments, "--out", str(tmp_path / "beam"), *beam])
+    assert f"{2 * PHOTOS} images scored now" in capsys.readouterr().out.splitlines()[-1]
+    local, beam = (
+        {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+        for folder in ("local", "beam")
+    )
+    assert beam == local
+    with pytest.raises(ValueError, match="give their paths"):
+        cache_logits.cache(info, [teacher], out=tmp_path / "more", runner=["DirectRunner"])

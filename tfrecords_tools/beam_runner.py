@@ -5,6 +5,7 @@ this process and every worker see under the same path (a network file system, a 
 do the shards that they make; so neither the size of a job nor the runner matters.
 """
 
+import argparse
 import pickle
 import shutil
 import tempfile
@@ -12,7 +13,15 @@ from pathlib import Path
 
 from kdtf import files
 
+# Of `ArgumentParser.add_argument("--runner", ...)`, for every tool that runs on Beam.
+ARGUMENT = {
+    "nargs": argparse.REMAINDER,
+    "metavar": "RUNNER",
+    "help": "Apache Beam runner, then its pipeline options, at the end of the command: "
+    "DirectRunner, FlinkRunner, SparkRunner, DataflowRunner (pip install 'kdtf[beam]')",
+}
 _PREFIX = ".beam-"
+
 
 class Engine:
     """Calls functions on items on a Beam runner: `Engine(options, folder)(function, items)`.

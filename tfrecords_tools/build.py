@@ -165,13 +165,7 @@ def main(argv=None):
     add("--workers", type=int, help="processes of this machine (default: one per core)")
     add("--seed", type=int, default=0, help="of split and order (default 0)")
     add("--data-dir", help="where TensorFlow Datasets keeps its files")
-    add(
-        "--runner",
-        nargs=argparse.REMAINDER,
-        metavar="RUNNER",
-        help="Apache Beam runner, then its pipeline options, at the end of the command: "
-        "DirectRunner, FlinkRunner, SparkRunner, DataflowRunner (pip install 'kdtf[beam]')",
-    )
+    add("--runner", **beam_runner.ARGUMENT)
     args = parser.parse_args(argv)
     lists = {s: getattr(args, s) for s in ("train", "val", "test") if getattr(args, s)}
     try:

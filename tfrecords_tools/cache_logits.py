@@ -10,10 +10,12 @@ shards (`kdtf.cached_logits` has the format). Nothing is left half-written: a ki
 continued by the same command. At the end a sample is scored again and compared with what was
 stored.
 
-Cost: one forward pass of each teacher for every view.
+Cost: one forward pass of each teacher for every view. `--runner` shares the shards out among the
+workers of an Apache Beam runner; photos, teachers and `--out` must lie where all of them see them.
 """
 
 import argparse
+import functools
 import os
 import sys
 from pathlib import Path
@@ -26,7 +28,7 @@ from tqdm import tqdm
 
 from kdtf import augment, cached_logits, data, files, teachers
 from kdtf.top_k import Encoded, encode, kept
-from tfrecords_tools import shards
+from tfrecords_tools import beam_runner, shards
 
 
 def settings_of(info, models, *, views, top_k, image_size, split, seed, augmentation):
@@ -145,6 +147,8 @@ def cache(
     batch_size=32,
     seed=0,
     augmentation=augment.Augmentation(),  # noqa: B008 (frozen)
+    paths=None,
+    runner=None,
 ):
     """Writes, continues or opens the cached logits of models for a data set.
 
@@ -159,13 +163,20 @@ def cache(
       batch_size: images of one forward pass.
       seed: of the views.
       augmentation: an `augment.Augmentation`.
+      paths: the models' files, which the workers of a `runner` load.
+      runner: an Apache Beam runner's name and its options, see `beam_runner.Engine`; None: this
+        process. The files are the same where workers compute alike.
 
     Returns:
       (`cached_logits.CachedLogits`, number of images that were scored in this call).
 
     Raises:
-      ValueError: `out` holds logits of other settings; what `write_shard` and `verify` refuse.
+      ModuleNotFoundError: a runner was named, but Apache Beam is not installed.
+      ValueError: `out` holds logits of other settings; a runner without paths; what `write_shard`
+        and `verify` refuse.
     """
+    if runner is not None and not paths:
+        raise ValueError("workers of a runner load the teachers from files: give their paths")
     settings = settings_of(
         info, models, views=views, top_k=top_k, image_size=image_size, split=split,
         seed=seed, augmentation=augmentation,
@@ -177,13 +188,17 @@ def cache(
         return cached, 0
     out.mkdir(parents=True, exist_ok=True)
     score = Scorer(models, info, batch_size)
-    written, scored = _write_all(out, info, settings, score)
+    signature = f"{settings.key()} TensorFlow {tf.__version__}"
+    scored = 0
+    if runner is not None:
+        scored = _score_on_runner(runner, out, info, settings, signature, paths, batch_size)
+    written, scored_here = _write_all(out, info, settings, signature, score)
     cached = cached_logits.CachedLogits(out, settings, tuple(written))
     difference = verify(cached, info, score)
     tqdm.write(f"{out}: a sample scored again differs by {difference:.2g} at most")
     cached_logits.write_manifest(out, info, settings, written)
     shards.remove_left_overs(out, {shard.file for shard in written})
-    return cached, scored
+    return cached, scored + scored_here
 
 
 def verify(cached, info, score):
@@ -251,10 +266,48 @@ def _by_photo(parts, views):
     return column.reshape(views, -1, *column.shape[1:]).swapaxes(0, 1)
 
 
-def _write_all(out, info, settings, score):
-    """(`data.Shard`s of all files, number of images scored now); finished ones are kept."""
+def score_shard(shard, out, data_dir, settings, signature, paths, batch_size):
+    """On a worker: writes the logits of one shard's photos and notes that they are whole."""
+    info = data.DatasetInfo.load(data_dir)
+    score = _worker_scorer(data_dir, paths, batch_size)
+    name = info.split(settings.split).shards[shard].file
+    shards.remember(out, name, signature, write_shard(out / name, info, settings, shard, score))
+
+
+@functools.cache
+def _worker_scorer(data_dir, paths, batch_size):
+    # One for all shards of a worker: loading and tracing a teacher takes longer than scoring some.
+    info = data.DatasetInfo.load(data_dir)
+    return Scorer(teachers.load_members(paths, info.classes), info, batch_size)
+
+
+def _score_on_runner(runner, out, info, settings, signature, paths, batch_size):
+    """Has a runner's workers write what is missing; returns the number of images scored."""
+    # Under `python -m` this module is __main__, which workers cannot import.
+    from tfrecords_tools.cache_logits import score_shard
+
+    photos = info.split(settings.split).shards
+    missing = [
+        number
+        for number, shard in enumerate(photos)
+        if not shards.recall(out, shard.file, signature)
+    ]
+    work = functools.partial(
+        score_shard,
+        out=out.absolute(),
+        data_dir=info.directory.absolute(),
+        settings=settings,
+        signature=signature,
+        paths=tuple(Path(path).absolute() for path in paths),
+        batch_size=batch_size,
+    )
+    beam_runner.Engine(runner, out)(work, missing)
+    return sum(photos[number].examples for number in missing) * settings.views
+
+
+def _write_all(out, info, settings, signature, score):
+    """(`data.Shard`s of all files, number of images scored here); finished ones are kept."""
     names = [shard.file for shard in info.split(settings.split).shards]
-    signature = f"{settings.key()} TensorFlow {tf.__version__}"
     found = [shards.recall(out, name, signature) for name in names]
     images = [
         shard.examples * settings.views for shard in info.split(settings.split).shards
@@ -312,6 +365,7 @@ def main(argv=None):
         help="mix each photo with another, the share drawn from this Beta parameter, for function "
         "matching (default %(default)s: no mixing)",
     )
+    add("--runner", **beam_runner.ARGUMENT)
     args = parser.parse_args(argv)
     try:
         info = data.DatasetInfo.load(args.data)
@@ -326,8 +380,10 @@ def main(argv=None):
             batch_size=args.batch_size,
             seed=args.seed,
             augmentation=augment.Augmentation(mixup=args.mixup),
+            paths=args.teacher,
+            runner=args.runner,
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     print(summary(cached, scored))
 
