@@ -176,7 +176,8 @@ def parse(argv=None):
         ("top_k", int, "logits kept of each view; all, where that takes no more bytes"),
         ("qat_epochs", int, "epochs of quantization-aware training of each student"),
         ("qat_freeze_epoch", int, "epoch of it from which batch norms keep their statistics"),
-        ("qat_learning_rate", float, "of it, at its start; falls along a cosine"),
+        ("qat_learning_rate", float, "peak of its cosine schedule where the teacher helps"),
+        ("qat_label_learning_rate", float, "the same, of labels alone"),
         ("seed", int, "of initial weights, order and views"),
     ):
         defaults = {getattr(EMBEDDED, name), getattr(Config(), name)}

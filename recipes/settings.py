@@ -38,12 +38,13 @@ class Config:
     weight_decay: float = 0.02
     temperature: float = 4.0
     alpha: float = 0.7
-    views: int = 4
+    views: int = 10
     top_k: int = 64
     logits: str | None = None
     live_teacher: bool = False
     qat_epochs: int = 4
     qat_learning_rate: float = 3e-5
+    qat_label_learning_rate: float = 2e-6
     qat_freeze_epoch: int = 0
     weights: str | None = "imagenet"
     warm_start: str | None = None

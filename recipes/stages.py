@@ -143,10 +143,12 @@ class Run:
             alpha=config.alpha if name == "distilled" else 0.0,
             temperature=config.temperature,
         )
+        # Labels that are all but learnt by heart give Adam noise to follow; a teacher does not.
+        rate = config.qat_label_learning_rate if name == "baseline" else config.qat_learning_rate
         steps = self.steps * config.qat_epochs
         warmup = min(self.steps, steps // 2)  # Adam's first steps would undo the calibration
         schedule = tf_keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup, warmup_target=config.qat_learning_rate, warmup_steps=warmup
+            0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
         )
         distiller.compile(
             tf_keras.optimizers.Adam(schedule),
