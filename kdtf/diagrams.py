@@ -163,7 +163,8 @@ def _draw_class_gains(figure, colours, points, tail):
                            f"{wording.count(photos, 'training photo')}"))
     axes.set_xscale("log")
     counts = [max(photos, 0.5) for _, photos, _ in points]
-    shown = [base * 10**power for power in range(7) for base in (1, 2, 5)
+    bases = (1, 2, 3, 5, 7) if max(counts) < 12 * min(counts) else (1, 2, 5)
+    shown = [base * 10**power for power in range(7) for base in bases
              if min(counts) <= base * 10**power <= max(counts)]
     axes.set_xticks(shown, [f"{value:,}" for value in shown])
     axes.minorticks_off()
@@ -202,7 +203,7 @@ def draw_layers(layers):
         f"Signal over rounding noise of {len(layers)} layers; worst first: {', '.join(worst)}.",
         _draw_layers, layers,
         note="Higher is better; 20 dB is an error of a tenth. Where the line falls suddenly, an "
-             "error is made; the numbers are those of the table.")
+             "error is made; the worst are red and numbered as in the table.")
 
 
 def _draw_layers(figure, colours, layers):
@@ -211,6 +212,7 @@ def _draw_layers(figure, colours, layers):
     ordered = sorted(
         (row["position"], row["snr_db"]) for row in layers if row["snr_db"] is not None)
     axes.plot(*zip(*ordered, strict=True), "-", color=colours["distilled"], linewidth=1.2)
+    numbered = []
     for number, row in enumerate(layers, start=1):
         if row["snr_db"] is None:
             continue
@@ -218,7 +220,10 @@ def _draw_layers(figure, colours, layers):
         axes.plot(row["position"], row["snr_db"], "o", markersize=6 if marked else 3,
                   color=colours["bad" if marked else "distilled"],
                   gid=hint(f"{row['layer']}: {row['snr_db']:.1f} dB"))
-        if marked:
+        # Neighbours' numbers would cover each other.
+        alone = all(abs(row["position"] - each) > 0.05 * len(layers) for each in numbered)
+        if marked and alone:
+            numbered.append(row["position"])
             axes.annotate(str(number), (row["position"], row["snr_db"]), (0, -5), va="top",
                           ha="center", textcoords="offset points", fontsize=10)
     low, high = (bound(value for _, value in ordered) for bound in (min, max))

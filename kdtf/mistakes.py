@@ -3,6 +3,7 @@
 NumPy and Pillow only. Photos are named by their position in the split.
 """
 
+import collections
 import io
 
 import numpy as np
@@ -12,6 +13,7 @@ import sklearn.metrics
 from kdtf.predictions import checked, top_label
 
 _THUMBNAIL_SIDE = 112  # pixels
+_OF_A_KIND = 2  # photos of one label and answer among the disagreements
 
 
 def choose(teacher_logits, student_logits, labels, pairs=8, photos_each=3, disagreements=12):
@@ -31,7 +33,7 @@ def choose(teacher_logits, student_logits, labels, pairs=8, photos_each=3, disag
         pairs: list as `most_confused` returns it, each with shown (the photos confused, the most
           confident first) and reference (photos of the predicted class that the student knew).
         teacher_only, student_only: dict of count (photos that this one alone got right) and shown,
-          those on which the other was most confident first.
+          those on which the other was most confident first, two of one label and answer at most.
         both, neither: counts of the photos left.
         photos: list of dict of position, label, and of each model's answer and its probability:
           teacher, teacher_confidence, student, student_confidence.
@@ -52,10 +54,12 @@ def choose(teacher_logits, student_logits, labels, pairs=8, photos_each=3, disag
         labels, answers, labels=np.arange(student_logits.shape[1]))
     listed = {}
 
-    def listing(mask, order, count):
+    def listing(mask, order, count, wrong=None):
         places = np.flatnonzero(mask)
-        places = places[np.argsort(-order[places], kind="stable")][:count]
-        return [listed.setdefault(int(place), len(listed)) for place in places]
+        places = places[np.argsort(-order[places], kind="stable")]
+        if wrong is not None:
+            places = _few_of_a_kind(places, labels, wrong)
+        return [listed.setdefault(int(place), len(listed)) for place in places[:count]]
 
     confused = []
     for pair in most_confused(confusion, pairs):
@@ -64,6 +68,7 @@ def choose(teacher_logits, student_logits, labels, pairs=8, photos_each=3, disag
             "shown": listing((labels == label) & (answers == answer), sure, photos_each),
             "reference": listing((labels == answer) & right, sure, photos_each),
         })
+    teacher_answers = np.argmax(teacher_logits, axis=1)
     teacher_only, student_only = teacher_right & ~right, right & ~teacher_right
     found = {
         "confusion": [
@@ -72,14 +77,13 @@ def choose(teacher_logits, student_logits, labels, pairs=8, photos_each=3, disag
         "pairs": confused,
         "teacher_only": {
             "count": int(teacher_only.sum()),
-            "shown": listing(teacher_only, sure, disagreements)},
+            "shown": listing(teacher_only, sure, disagreements, answers)},
         "student_only": {
             "count": int(student_only.sum()),
-            "shown": listing(student_only, teacher_sure, disagreements)},
+            "shown": listing(student_only, teacher_sure, disagreements, teacher_answers)},
         "both": int((right & teacher_right).sum()),
         "neither": int((~right & ~teacher_right).sum()),
     }
-    teacher_answers = np.argmax(teacher_logits, axis=1)
     return found | {"photos": [
         {
             "position": place,
@@ -111,6 +115,16 @@ def most_confused(confusion, count):
         {"label": label, "prediction": answer, "photos": int(confusion[label, answer]),
          "of": int(totals[label])}
         for label, answer in wrong[:count]]
+
+
+def _few_of_a_kind(places, labels, answers):
+    kinds, kept = collections.Counter(), []
+    for place in places:
+        kind = labels[place], answers[place]
+        kinds[kind] += 1
+        if kinds[kind] <= _OF_A_KIND:
+            kept.append(place)
+    return kept
 
 
 def thumbnail(encoded, side=_THUMBNAIL_SIDE):

@@ -300,7 +300,8 @@ def _disagreements(mistakes, names):
     return Section(
         "examples", "Student against teacher, photo by photo",
         [f"Both are right on {both} photos, only the teacher on {teacher}, only the student on "
-         f"{student}, neither on {neither}. Shown are the mistakes made with most confidence."],
+         f"{student}, neither on {neither}. Shown are the mistakes made with most confidence, two "
+         "of a kind at most."],
         galleries=photos.galleries(mistakes, names))
 
 

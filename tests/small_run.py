@@ -76,8 +76,8 @@ def write(folder):
                   "jpeg": base64.b64encode(_jpeg(photo["label"])).decode()}
     layers = [
         {"layer": f"block_{number}_depthwise", "position": number, "snr_db": None if number == 0
-         else float(40 - 2 * number + 6 * rng.normal()), "error_rms": 0.01, "low": -1.0,
-         "high": 4.0} for number in range(15)]
+         else float(30 - 20 * (40 <= number < 44) + 3 * rng.normal()), "error_rms": 0.01,
+         "low": -1.0, "high": 4.0} for number in range(60)]
     layers.sort(key=lambda row: np.inf if row["snr_db"] is None else row["snr_db"])
     (folder / "evaluation").mkdir(parents=True)
     for name, content in (
