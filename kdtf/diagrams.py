@@ -7,6 +7,7 @@ from kdtf.canvas import drawing, hint
 from kdtf.charts import draw_forest
 
 _MARKED = 5  # layers numbered in the picture
+_CLEAN_DB = 60  # above it a layer is drawn at it: an idle one would flatten all others
 _PARTS = ("head", "mid", "tail")
 _MARKERS = {"teacher": "D", "baseline": "s", "distilled": "o"}
 
@@ -210,15 +211,16 @@ def _draw_layers(figure, colours, layers):
     figure.set_size_inches(4.6, 3.1)
     axes = figure.subplots()
     ordered = sorted(
-        (row["position"], row["snr_db"]) for row in layers if row["snr_db"] is not None)
+        (row["position"], min(row["snr_db"], _CLEAN_DB))
+        for row in layers if row["snr_db"] is not None)
     axes.plot(*zip(*ordered, strict=True), "-", color=colours["distilled"], linewidth=1.2)
     numbered = []
     for number, row in enumerate(layers, start=1):
         if row["snr_db"] is None:
             continue
         marked = number <= _MARKED
-        axes.plot(row["position"], row["snr_db"], "o", markersize=6 if marked else 3,
-                  color=colours["bad" if marked else "distilled"],
+        axes.plot(row["position"], min(row["snr_db"], _CLEAN_DB), "o",
+                  markersize=6 if marked else 3, color=colours["bad" if marked else "distilled"],
                   gid=hint(f"{row['layer']}: {row['snr_db']:.1f} dB"))
         # Neighbours' numbers would cover each other.
         alone = all(abs(row["position"] - each) > 0.05 * len(layers) for each in numbered)
