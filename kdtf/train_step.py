@@ -96,6 +96,12 @@ class TrainStep:
         return self._logs(x, y, logits, sample_weight, names)
 
     @property
+    def mixture(self):
+        """alpha, and temperature where there are soft targets: numbers or callables of the step."""
+        mixture = {"alpha": self._alpha, "temperature": self._temperature}
+        return mixture if self._uses_soft_targets else {"alpha": self._alpha}
+
+    @property
     def _uses_soft_targets(self):
         return not is_number(self._alpha, 0)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import caching
 import keras
+import outcomes
 import settings
 import tensorflow as tf
 import tf_keras
@@ -28,6 +29,7 @@ from kdtf import (
     teachers,
     warm_start,
 )
+from kdtf.board import EpochBoard
 from kdtf.checkpoint import EpochCheckpoint
 from tfrecords_tools import synthetic
 
@@ -121,8 +123,7 @@ class Run:
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
-        board = keras.callbacks.TensorBoard(self._board(name), write_graph=False, update_freq=10)
-        history = self._fit(distiller, name, 0, config.epochs, [board])
+        history = self._fit(distiller, name, 0, config.epochs)
         self._write_json(path.with_suffix(".json"), {"history": history, **self._described()})
         with files.replacing(path) as partial:
             distiller.save(partial)
@@ -155,14 +156,9 @@ class Run:
             tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
-        board = tf_keras.callbacks.TensorBoard(
-            self._board(f"{name}_int8"), write_graph=False, update_freq=10
-        )
-        callbacks = [board, quantize.BatchNormFreeze(config.qat_freeze_epoch)]
+        freeze = quantize.BatchNormFreeze(config.qat_freeze_epoch)
         # Epochs go on counting where the float training ended: the next views follow.
-        history = self._fit(
-            distiller, f"{name}_int8", config.epochs, config.qat_epochs, callbacks
-        )
+        history = self._fit(distiller, f"{name}_int8", config.epochs, config.qat_epochs, freeze)
         self._write_json(path.with_suffix(".json"), {"history": history})
         quantize.save_weights(model, path)
         self._quantized[name] = model
@@ -253,9 +249,10 @@ class Run:
         deploy.write(
             self.directory / "deploy", self._tflite(SHIPPED), self.info.classes, facts
         )
+        outcomes.write(self.directory, asdict(self.config), models)
         self.results, self.page = results, report.write(self.directory)
 
-    def _fit(self, distiller, name, first_view, epochs, callbacks):
+    def _fit(self, distiller, name, first_view, epochs, *callbacks):
         """Trains from where a killed run left off; the curves, earlier epochs' included."""
         config = self.config
         checkpoint = EpochCheckpoint(self._checkpoint(name))
@@ -277,6 +274,9 @@ class Run:
         validation = data.evaluation_batches(
             self.info, "val", config.batch_size, config.image_size, columns=self._columns()
         )
+        board = EpochBoard(
+            self._board(name), validation, self.info.classes, epochs_before=first_view
+        )
         if first_epoch < epochs:
             distiller.fit(
                 batches,
@@ -284,7 +284,7 @@ class Run:
                 initial_epoch=first_epoch,
                 steps_per_epoch=self.steps,
                 validation_data=validation,
-                callbacks=[checkpoint, *callbacks],
+                callbacks=[board, *callbacks, checkpoint],
                 shuffle=False,
             )
         return checkpoint.history
@@ -367,7 +367,7 @@ class Run:
         return self.directory / "checkpoints" / f"{name}.npz"
 
     def _board(self, name):
-        return self.directory / "tensorboard" / name
+        return outcomes.folder(self.directory, name)
 
     def _facts(self, name):
         return self._tflite(name).with_suffix(".json")
