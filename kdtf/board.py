@@ -16,10 +16,11 @@ _GROUP = "validation_photos"
 class EpochBoard(keras.callbacks.Callback):
     """Writes what TensorBoard shows of a training, after every epoch.
 
-    `<name>/train` and `<name>/validation` for everything that `fit` logs,
-    `schedule/learning_rate`, of a Distiller `schedule/alpha` and, where there are soft targets,
-    `schedule/temperature`. A step is the number of epochs finished. Train and validation stand on
-    one chart in the tab of custom scalars, the layers of a functional model in that of graphs.
+    `<name>/train` and `<name>/validation` for everything that `fit` logs, and
+    `schedule/learning_rate` (of the step to come); of a Distiller `schedule/alpha` and, where there
+    are soft targets, `schedule/temperature`. A step is the number of epochs finished. Train and
+    validation stand on one chart in the tab of custom scalars, the layers of a functional model in
+    that of graphs.
 
     With photos also, under `validation_photos/`: accuracy, mean_confidence, macro_f1,
     worst_decile_recall, ece and nll; recall by class as a histogram (`recall`) and a table
@@ -107,9 +108,10 @@ class EpochBoard(keras.callbacks.Callback):
     _implements_test_batch_hooks = _implements_predict_batch_hooks = _implements_train_batch_hooks
 
     def _scalars(self, logs):
-        rate = self.model.optimizer.learning_rate
-        # tf_keras gives the schedule, Keras 3 what it says now.
-        rate = rate(self.model.optimizer.iterations) if callable(rate) else rate
+        optimizer = self.model.optimizer
+        # The public property means the last step in tf_keras and the next one in Keras 3.
+        rate = getattr(optimizer, "_learning_rate", None)
+        rate = rate(optimizer.iterations) if callable(rate) else optimizer.learning_rate
         schedule = {"learning_rate": float(keras.ops.convert_to_numpy(rate))}
         for name, value in getattr(self.model, "mixture", {}).items():
             schedule[name] = logs.get(name, value)

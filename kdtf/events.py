@@ -121,8 +121,7 @@ def charts(title, tags):
             )
         ]
     )
-    # It returns TensorFlow's class of the same message.
-    return summary_pb2.Summary.FromString(custom_scalar.pb(layout).SerializeToString())
+    return custom_scalar.pb(layout)
 
 
 def layer_graph(model):
@@ -154,5 +153,6 @@ def layer_graph(model):
 def _event(step, summaries):
     together = summary_pb2.Summary()
     for summary in summaries:
-        together.MergeFrom(summary)
+        # Some helpers return TensorBoard's class of the message, some TensorFlow's.
+        together.MergeFromString(summary.SerializeToString())
     return event_pb2.Event(wall_time=time.time(), step=step, summary=together)

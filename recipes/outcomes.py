@@ -18,8 +18,7 @@ def write(run_dir, config, models):
       config: {setting: value} as in `config.json`.
       models: {name: row} as in `results.json`.
     """
-    # With the folder above it, which tells apart the seeds of several sweeps.
-    trial = "/".join(run_dir.resolve().parts[-2:])
+    run_dir = run_dir.resolve()
     settings = {
         key: ", ".join(value) if isinstance(value, (tuple, list)) else value
         for key, value in config.items()
@@ -29,6 +28,6 @@ def write(run_dir, config, models):
         measures["file/megabytes"] = row["size_bytes"] / 1e6
         for quantile, milliseconds in row["latency_ms"].items():
             measures[f"latency_ms/{quantile}"] = milliseconds
-        board.write_outcome(
-            folder(run_dir, name), f"{trial} {name}", {"model": name} | settings, measures
-        )
+        # The folder above tells apart the seeds of several sweeps.
+        trial = f"{run_dir.name} {name} ({run_dir.parent.name})"
+        board.write_outcome(folder(run_dir, name), trial, {"model": name} | settings, measures)

@@ -33,6 +33,7 @@ from kdtf.board import EpochBoard
 from kdtf.checkpoint import EpochCheckpoint
 from tfrecords_tools import synthetic
 
+LOOKS = 5  # at a student's mistakes while it trains, about
 PARITY_PHOTOS = 64
 CALIBRATION_BATCHES = 8
 CORRECTION_PHOTOS = 128
@@ -275,7 +276,11 @@ class Run:
             self.info, "val", config.batch_size, config.image_size, columns=self._columns()
         )
         board = EpochBoard(
-            self._board(name), validation, self.info.classes, epochs_before=first_view
+            self._board(name),
+            validation,
+            self.info.classes,
+            every=max(1, epochs // LOOKS),
+            epochs_before=first_view,
         )
         if first_epoch < epochs:
             distiller.fit(

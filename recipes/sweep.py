@@ -5,7 +5,8 @@
 Everything after `--` goes to recipes/distill.py. Each seed has its own run directory
 `<run-dir>/seed-<n>`; `summary.md` and `summary.json` beside them hold the table. The interval is
 Student's t over seeds; the gain is taken seed by seed, since both students of a seed share their
-start and batches. A killed sweep continues when the same command is given again.
+start and batches. A killed sweep continues when the same command is given again. TensorBoard's tab
+of HParams has a row for each model of each seed (`tensorboard --logdir <run-dir>`).
 
 Cost: the number of seeds times that of recipes/distill.py.
 """

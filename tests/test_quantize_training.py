@@ -6,6 +6,7 @@ import pytest
 import reference
 import tensorflow as tf
 import tf_keras
+from small_models import training_photos as examples
 
 from kdtf import checkpoint, fake_quant, folded, quantize
 
@@ -30,14 +31,6 @@ def teacher(seed=7):
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 50)(image))
     x = keras.layers.BatchNormalization()(x)
     return keras.Model(image, keras.layers.Dense(CLASSES)(x))
-
-
-def examples(count=12, seed=0):
-    """Photos whose class is their brightest colour."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(count) % CLASSES
-    x = rng.uniform(0, 200, (count, 8, 8, 3)) + 55 * np.eye(3)[y][:, None, None]
-    return x.round().astype("float32"), y
 
 
 def aware(seed=0):

@@ -17,6 +17,7 @@ import settings
 import stages
 import sweep
 import train_teacher
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kdtf import data, promotion, teachers, tflite
 from kdtf.checkpoint import EpochCheckpoint
@@ -131,7 +132,12 @@ def test_everything_that_others_rely_on_is_there(run):
     for name in ("baseline", "distilled"):
         assert (run / "models" / f"{name}.keras").exists()
         for board in (name, f"{name}_int8"):
-            assert any((run / "tensorboard" / board).rglob("events.out.tfevents.*"))
+            found = EventAccumulator(str(run / "tensorboard" / board), {"tensors": 0})
+            found.Reload()
+            steps = [event.step for event in found.Tensors("loss/validation")]
+            assert steps == ([3] if board != name else [1, 2])
+    for name in settings.MODELS:
+        assert len(list((run / "tensorboard" / name).glob("*.outcome"))) == 1
     mistakes = json.loads((run / "evaluation" / "mistakes.json").read_text())
     measured = json.loads((run / "evaluation" / "distilled_int8.json").read_text())
     for photo in mistakes["photos"]:
