@@ -28,8 +28,8 @@ class EpochBoard(keras.callbacks.Callback):
     the largest loss with names and probabilities. They cost a forward pass of these photos and
     the drawing.
 
-    A continued `fit` goes on in the same folder: of a step that a killed process had written too,
-    only the later one counts. Put it before `checkpoint.EpochCheckpoint` among the callbacks, so
+    A continued `fit` goes on in the same folder: what a killed process had written of the epochs
+    to come is removed. Put it before `checkpoint.EpochCheckpoint` among the callbacks, so
     that an epoch which is not repeated has been written.
 
     It serves models of Keras 3 and of tf_keras (`kdtf.quantize`).
@@ -152,7 +152,7 @@ class EpochBoard(keras.callbacks.Callback):
         """Images (uint8, None if x has none), logits and labels of the first photos."""
         if self._forward is None:
             self._forward = tf.function(
-                lambda x: self.model(x, training=False), reduce_retracing=True
+                lambda x: self.model(x, training=False), autograph=False, reduce_retracing=True
             )
         images, logits, labels = [], [], []
         missing = self._max_photos

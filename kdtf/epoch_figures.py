@@ -10,14 +10,14 @@ import sklearn.metrics
 from kdtf import calibration, canvas, metrics
 from kdtf.predictions import checked, log_losses, top_label
 
-_SHOWN_CLASSES = 30
+_SHOWN_CLASSES = 20
 _TABLE_ROWS = 50
 _COLUMNS = 4
 _NAME_LENGTH = 20
 
 
 def confusion_figure(logits, labels, names):
-    """Confusion matrix; of more than 30 classes those in the most mistakes, and the others in one.
+    """Confusion matrix; of more than 20 classes those in the most mistakes, and the others in one.
 
     Each row holds shares of the photos of a class, and adds up to 1.
     """
@@ -179,13 +179,13 @@ def _draw_reliability(figure, colours, curve, error):
 
 def _draw_photos(figure, colours, images, captions):
     rows = -(-len(images) // _COLUMNS)
-    figure.set_size_inches(2.3 * _COLUMNS, 2.75 * rows)
+    figure.set_size_inches(1.75 * _COLUMNS, 2.15 * rows)
     places = figure.subplots(rows, _COLUMNS, squeeze=False).flat
     for axes in places:
         axes.set_axis_off()
     for axes, picture, caption in zip(figure.axes, images, captions, strict=False):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(caption, fontsize=8)
+        axes.set_title(caption, fontsize=7)
 
 
 def _short(name):

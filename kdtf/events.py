@@ -23,16 +23,18 @@ OUTCOME = ".outcome"
 
 
 class EventLog:
-    """Appends steps to a run of TensorBoard; of a step written again the last one counts.
+    """Appends steps to a run of TensorBoard.
 
     Args:
       folder: the run's folder; made if missing.
-      first_step: the step to come next. What earlier files hold from this step on is void: a
+      first_step: the step to come next. What earlier files hold from this step on is removed: a
         process that was killed had written it.
     """
 
     def __init__(self, folder, first_step):
+        _forget(Path(folder), first_step)
         self._writer = EventFileWriter(str(folder))
+        # Tells a TensorBoard that is running to forget the same.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._writer.add_event(
             event_pb2.Event(wall_time=time.time(), step=first_step, session_log=start)
@@ -148,6 +150,24 @@ def layer_graph(model):
     for name in sorted(inputs.keys() - {node.name for node in graph.node}):
         graph.node.add(name=name, op=inputs[name])
     return graph
+
+
+def _forget(folder, first_step):
+    for path in folder.glob("events.out.tfevents.*"):
+        if path.name.endswith(OUTCOME):
+            continue
+        records, void = [], False
+        try:
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                late = event_pb2.Event.FromString(record).step >= first_step
+                void = void or late
+                records += [] if late else [record]
+        except tf.errors.DataLossError:  # the last record of a killed process is incomplete
+            void = True
+        if void:
+            with files.replacing(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
+                for record in records:
+                    writer.write(record)
 
 
 def _event(step, summaries):

@@ -171,6 +171,9 @@ def test_a_continued_training_has_every_step_once(tmp_path, monkeypatch):
         with pytest.raises(Killed):
             fit(tmp_path)
     assert list(values(read(tmp_path / "run"), "loss/train")) == [1, 2]
+    (written,) = (tmp_path / "run").iterdir()
+    with written.open("ab") as file:
+        file.write(b"half a record")
     history = fit(tmp_path)
     found = read(tmp_path / "run")
     seen = values(found, "loss/train")
