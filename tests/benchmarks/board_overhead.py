@@ -2,9 +2,11 @@
 
     python tests/benchmarks/board_overhead.py --image-size 96 --photos 2400
 
-A MobileNetV3-Small learns from coloured squares, without a teacher and without decoding, so that the share is
-an upper bound: in a real training both come on top. Processor time, so that a busy machine does not
-blur it. The first look traces the forward pass; the later ones are what an epoch costs.
+A MobileNetV3-Small learns from coloured squares, without a teacher and without decoding, so that
+the share is an upper bound: in a real training both come on top. Processor time, so that a busy
+machine does not blur it. The first look traces the forward pass; the later ones are what a look
+costs. On a busy AMD EPYC with 2 cores, one thread: epoch 10.1 s, look 1.0 s (9.9 %), the first
+2.2 s; recipes/distill.py looks at every second of 10 epochs.
 """
 
 import argparse
