@@ -26,10 +26,17 @@ def draw_reliability(name, curve, ece):
             f"{'sure' if gap > 0 else 'unsure'} of itself by {abs(100 * gap / photos):.1f} points.")
     return drawing(
         f"Reliability: {wording.title(name)}", f"Reliability of {wording.title(name)}: {text}",
-        _draw_reliability, curve, name.partition("_")[0], note=text[0].upper() + text[1:])
+        plot_reliability, curve, name.partition("_")[0], note=text[0].upper() + text[1:])
 
 
-def _draw_reliability(figure, colours, curve, student):
+def plot_reliability(figure, colours, curve, student):
+    """Draws a reliability diagram for `canvas.drawing` and `canvas.png`.
+
+    Args:
+      figure, colours: as canvas gives them.
+      curve: as `calibration.reliability_curve` returns it.
+      student: name of a colour, or any other name.
+    """
     figure.set_size_inches(4.6, 3.9)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     colour = colours.get(student, colours["other"])

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.special
 import sklearn.metrics
 
-from kdtf import calibration, canvas, metrics
+from kdtf import calibration, canvas, diagrams, metrics
 from kdtf.predictions import checked, log_losses, top_label
 
 _SHOWN_CLASSES = 20
@@ -28,7 +28,7 @@ def confusion_figure(logits, labels, names):
     if len(shown) < len(names):
         ticks.append("others")
         heading += f": the {len(shown)} in the most mistakes"
-    return _png(_draw_confusion, counts, ticks, heading)
+    return canvas.png(_draw_confusion, counts, ticks, heading)
 
 
 def confusion_counts(predictions, labels, classes, most=_SHOWN_CLASSES):
@@ -60,11 +60,8 @@ def confusion_counts(predictions, labels, classes, most=_SHOWN_CLASSES):
 
 def reliability_figure(logits, labels):
     """Accuracy against confidence in 15 bins, with 95 % intervals, and the share of photos each."""
-    return _png(
-        _draw_reliability,
-        calibration.reliability_curve(logits, labels),
-        calibration.expected_calibration_error(logits, labels),
-    )
+    curve = calibration.reliability_curve(logits, labels)
+    return canvas.png(diagrams.plot_reliability, curve, "distilled")
 
 
 def hardest(logits, labels, count):
@@ -86,7 +83,7 @@ def hardest_figure(images, logits, labels, names):
             f"is {_short(names[label])}, {row[label]:.0%}\n"
             f"said {_short(names[answer])}, {row[answer]:.0%}"
         )
-    return _png(_draw_photos, images, captions)
+    return canvas.png(_draw_photos, images, captions)
 
 
 def recall_table(logits, labels, names):
@@ -133,10 +130,6 @@ def measures(logits, labels, classes):
     }
 
 
-def _png(draw, *data):
-    return canvas.png(draw, *data)
-
-
 def _draw_confusion(figure, colours, counts, ticks, heading):
     side = 1.9 + 0.2 * len(ticks)
     figure.set_size_inches(side + 0.4, side)
@@ -153,28 +146,6 @@ def _draw_confusion(figure, colours, counts, ticks, heading):
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
     axes.set_title(heading, fontsize=9)
-
-
-def _draw_reliability(figure, colours, curve, error):
-    figure.set_size_inches(4.6, 5)
-    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    confidence, accuracy, examples = (
-        np.array([row[key] for row in curve]) for key in ("confidence", "accuracy", "examples"))
-    ends = np.array([row["interval"] for row in curve]).T
-    axes.plot([0, 1], [0, 1], ":", color=colours["ink"], linewidth=1)
-    axes.errorbar(
-        confidence, accuracy, np.abs(ends - accuracy), color=colours["distilled"],
-        marker="o", markersize=4, linewidth=1.2, elinewidth=0.8)
-    axes.set_ylabel("accuracy")
-    axes.set_ylim(0, 1.02)
-    axes.set_title(f"expected calibration error {error:.3f}, {examples.sum():,} photos", fontsize=9)
-    below.bar(confidence, examples / examples.sum(), 0.04, color=colours["other"])
-    below.set_xlim(0, 1.02)
-    below.set_xlabel("confidence")
-    below.set_ylabel("photos")
-    for part in (axes, below):
-        part.grid(color=colours["grid"], linewidth=0.6)
-        part.set_axisbelow(True)
 
 
 def _draw_photos(figure, colours, images, captions):

@@ -23,12 +23,12 @@ from kdtf import board, students
 NAMES = ["red", "green", "blue"]
 RUNS = ("2026-w46/tensorboard/distilled", "2026-w47/tensorboard/distilled")
 # TensorBoard's tabs draw within shadow roots.
-READ = """
+READ = """(() => {
 const read = node => [...node.childNodes].map(child =>
     child.nodeType === 3 ? child.data
     : ["STYLE", "SCRIPT", "TEMPLATE"].includes(child.tagName) ? ""
     : read(child) + (child.shadowRoot ? read(child.shadowRoot) : "")).join(" ");
-read(document.body)"""
+return read(document.body); })()"""
 # What stands on a tab once it is drawn.
 TABS = {
     "scalars": [*RUNS, "accuracy/train", "accuracy/validation"],

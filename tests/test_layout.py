@@ -52,7 +52,7 @@ ALLOWED = {
     "benchmark_native": set(),
     "probe": set(),
     "events": {"files", "folded"},
-    "epoch_figures": {"calibration", "canvas", "metrics", "predictions"},
+    "epoch_figures": {"calibration", "canvas", "diagrams", "metrics", "predictions"},
     "board": {"epoch_figures", "events", "metrics"},
     "report": {"canvas", "charts", "files", "sections", "wording"},
     "sections": {"charts", "diagrams", "photos", "wording"},
