@@ -10,13 +10,12 @@ import keras
 import outcomes
 import settings
 import tensorflow as tf
-import tf_keras
 import train_teacher
+import training
 from evaluation import Evaluation
 from settings import EMBEDDED_DATA, EMBEDDED_TEACHER, INT8, MODELS, PACKAGES, REAL_TEACHER, SHIPPED
 from tqdm import tqdm
 
-import kdtf
 from kdtf import (
     benchmark,
     data,
@@ -112,17 +111,12 @@ class Run:
         initial = self._initial_student()
         keras.utils.set_random_seed(config.seed)  # before loading: dropout draws its seed there
         student = keras.models.load_model(initial, compile=False)
-        distiller = kdtf.Distiller(
+        distiller = training.distiller(
             student,
+            config,
+            self.steps,
+            distilled=name == "distilled",
             teacher=self._live_teacher(name),
-            alpha=config.alpha if name == "distilled" else 0.0,
-            temperature=config.temperature,
-        )
-        schedule = train_teacher.cosine_schedule(config.learning_rate, self.steps, config.epochs)
-        distiller.compile(
-            keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
         history = self._fit(distiller, name, 0, config.epochs)
         self._write_json(path.with_suffix(".json"), {"history": history, **self._described()})
@@ -139,23 +133,12 @@ class Run:
         model = self._calibrated(name)
         if name == "distilled":
             self._export(model, "distilled_ptq_int8")
-        distiller = quantize.Distiller(
+        distiller = training.int8_distiller(
             model,
+            config,
+            self.steps,
+            distilled=name == "distilled",
             teacher=self._live_teacher(name),
-            alpha=config.alpha if name == "distilled" else 0.0,
-            temperature=config.temperature,
-        )
-        # Labels that are all but learnt by heart give Adam noise to follow; a teacher does not.
-        rate = config.qat_label_learning_rate if name == "baseline" else config.qat_learning_rate
-        steps = self.steps * config.qat_epochs
-        warmup = min(self.steps, steps // 2)  # Adam's first steps would undo the calibration
-        schedule = tf_keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
-        )
-        distiller.compile(
-            tf_keras.optimizers.Adam(schedule),
-            tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
         freeze = quantize.BatchNormFreeze(config.qat_freeze_epoch)
         # Epochs go on counting where the float training ended: the next views follow.

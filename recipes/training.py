@@ -1,0 +1,51 @@
+"""How students are trained: Distillers with optimizer, schedule and loss, for both Kerases."""
+
+import keras
+import tf_keras
+import train_teacher
+
+import kdtf
+from kdtf import quantize
+
+
+def distiller(student, config, steps, *, distilled, teacher=None):
+    """A compiled `kdtf.Distiller` of a float student.
+
+    Args:
+      student: Keras 3 model.
+      config: `settings.Config`.
+      steps: of an epoch.
+      distilled: whether a teacher is heard, or labels alone.
+      teacher: asked in every step; None: its logits come with the batch.
+    """
+    built = kdtf.Distiller(student, **_soft_targets(config, distilled, teacher))
+    schedule = train_teacher.cosine_schedule(config.learning_rate, steps, config.epochs)
+    built.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    )
+    return built
+
+
+def int8_distiller(model, config, steps, *, distilled, teacher=None):
+    """A compiled `quantize.Distiller` of a quantization-aware student; arguments as above."""
+    built = quantize.Distiller(model, **_soft_targets(config, distilled, teacher))
+    # Labels that are all but learnt by heart give Adam noise to follow; a teacher does not.
+    rate = config.qat_learning_rate if distilled else config.qat_label_learning_rate
+    total = steps * config.qat_epochs
+    warmup = min(steps, total // 2)  # Adam's first steps would undo the calibration
+    schedule = tf_keras.optimizers.schedules.CosineDecay(
+        0.0, total - warmup, warmup_target=rate, warmup_steps=warmup
+    )
+    built.compile(
+        tf_keras.optimizers.Adam(schedule),
+        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    )
+    return built
+
+
+def _soft_targets(config, distilled, teacher):
+    alpha = config.alpha if distilled else 0.0
+    return {"teacher": teacher, "alpha": alpha, "temperature": config.temperature}
