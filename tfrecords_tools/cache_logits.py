@@ -1,7 +1,7 @@
 """A teacher's logits for training views, once, so that training needs no teacher.
 
     python -m tfrecords_tools.cache_logits --data shards/ --teacher teacher.keras \\
-        --views 4 --top-k 64
+        --views 10 --top-k 64
 
 Every photo of a split is drawn in `--views` views and scored; `recipes/distill.py` and
 `kdtf.data.training_batches(cached_logits=...)` replay exactly these. Several teachers make an
@@ -139,7 +139,7 @@ def cache(
     info,
     models,
     *,
-    views=4,
+    views=10,
     top_k=64,
     image_size=None,
     split="train",
@@ -346,7 +346,7 @@ def main(argv=None):
     add = parser.add_argument
     add("--data", required=True, help="directory with dataset.json and shards")
     add("--teacher", required=True, nargs="+", help=".keras file; several make an ensemble")
-    add("--views", type=int, default=4, help="views of each photo (default %(default)s)")
+    add("--views", type=int, default=10, help="views of each photo (default %(default)s)")
     add(
         "--top-k",
         type=int,
