@@ -142,8 +142,14 @@ class Run:
         )
         freeze = quantize.BatchNormFreeze(config.qat_freeze_epoch)
         # Epochs go on counting where the float training ended: the next views follow.
-        history = self._fit(distiller, f"{name}_int8", config.epochs, config.qat_epochs, freeze)
-        self._write_json(path.with_suffix(".json"), {"history": history})
+        facts = training.keeping_the_better(
+            distiller,
+            self._validation(),
+            lambda: self._fit(
+                distiller, f"{name}_int8", config.epochs, config.qat_epochs, freeze
+            ),
+        )
+        self._write_json(path.with_suffix(".json"), facts)
         quantize.save_weights(model, path)
         self._quantized[name] = model
         self._checkpoint(f"{name}_int8").unlink()
@@ -255,11 +261,9 @@ class Run:
             columns=self._columns(),
             cached_logits=self.cached,
         )
-        validation = data.evaluation_batches(
-            self.info, "val", config.batch_size, config.image_size, columns=self._columns()
-        )
+        validation = self._validation()
         board = EpochBoard(
-            self._board(name),
+            outcomes.folder(self.directory, name),
             validation,
             self.info.classes,
             every=max(1, epochs // LOOKS),
@@ -276,6 +280,12 @@ class Run:
                 shuffle=False,
             )
         return checkpoint.history
+
+    def _validation(self):
+        config = self.config
+        return data.evaluation_batches(
+            self.info, "val", config.batch_size, config.image_size, columns=self._columns()
+        )
 
     def _live_teacher(self, name):
         if name == "baseline" or not self.config.live_teacher:
@@ -353,9 +363,6 @@ class Run:
 
     def _checkpoint(self, name):
         return self.directory / "checkpoints" / f"{name}.npz"
-
-    def _board(self, name):
-        return outcomes.folder(self.directory, name)
 
     def _facts(self, name):
         return self._tflite(name).with_suffix(".json")

@@ -46,6 +46,29 @@ def int8_distiller(model, config, steps, *, distilled, teacher=None):
     return built
 
 
+def keeping_the_better(distiller, validation, fit):
+    """Trains an 8-bit student, and takes it back where calibration alone was better.
+
+    Args:
+      distiller: what `int8_distiller` gave, its student calibrated.
+      validation: batches; the loss on their labels decides.
+      fit: function that trains the distiller and returns its history {name: values by epoch}.
+
+    Returns:
+      {"history", "calibrated_val_loss", "kept": "trained" or "calibrated"}.
+    """
+    model = distiller.student
+    calibrated = model.get_weights()
+    before = distiller.evaluate(validation, verbose=0, return_dict=True)["hard_loss"]
+    history = fit()
+    after = history["val_hard_loss"][-1]
+    kept = "trained" if after <= before else "calibrated"
+    if kept == "calibrated":
+        model.set_weights(calibrated)
+    print(f"validation loss {before:.3f} calibrated, {after:.3f} trained: {kept} student kept")
+    return {"history": history, "calibrated_val_loss": before, "kept": kept}
+
+
 def _soft_targets(config, distilled, teacher):
     alpha = config.alpha if distilled else 0.0
     return {"teacher": teacher, "alpha": alpha, "temperature": config.temperature}
