@@ -247,14 +247,12 @@ class Run:
         config = self.config
         checkpoint = EpochCheckpoint(self._checkpoint(name))
         first_epoch = checkpoint.restore(distiller)
-        size = config.image_size
-        if config.live_teacher:
-            size = max(size, teachers.image_size(self.teacher))
         batches = data.training_batches(
             self.info,
             "train",
             config.batch_size,
-            size,
+            # Live or cached, the student's pixels come from the teacher's view, if that is larger.
+            max(config.image_size, teachers.image_size(self.teacher)),
             seed=config.seed,
             epochs=first_view + epochs,
             first_epoch=first_view + first_epoch,
