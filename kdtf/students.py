@@ -68,8 +68,7 @@ def mobilenet_v3_small(
       FileNotFoundError: there is no file at `weights`.
     """
     _check_sizes(classes, image_size, smallest_size=32)
-    if width <= 0:
-        raise ValueError(f"width must be > 0, got {width!r}")
+    _check_width(width)
     layers, blocks = keras.layers, _Blocks(keras, bn_momentum)
     image, x = blocks.image(image_size, channels=3)
     x = blocks.conv(x, "conv", 16, 3, strides=2, activation="hard_swish")
@@ -128,12 +127,13 @@ def tiny_cnn(classes, image_size=28, channels=1, bn_momentum=0.99, keras=keras):
     return keras.Model(image, blocks.mean_logits(x, classes), name="tiny_cnn")
 
 
-def cifar_cnn(classes=10, image_size=32, bn_momentum=0.99, keras=keras):
+def cifar_cnn(classes=10, image_size=32, width=1.0, bn_momentum=0.99, keras=keras):
     """Plain CNN for 32x32x3 images, four 3x3 convolutions; 99,450 parameters with 10 classes.
 
     Args:
       classes, bn_momentum, keras: as in `mobilenet_v3_small`.
       image_size: side of the square input in pixels, at least 8.
+      width: channel multiplier, > 0.
 
     Returns:
       keras.Model: float32 [batch, image_size, image_size, 3], raw 0..255, to float32 logits
@@ -143,9 +143,11 @@ def cifar_cnn(classes=10, image_size=32, bn_momentum=0.99, keras=keras):
       ValueError: an argument is out of range.
     """
     _check_sizes(classes, image_size, smallest_size=8)
+    _check_width(width)
     blocks = _Blocks(keras, bn_momentum)
     image, x = blocks.image(image_size, channels=3)
     for index, (filters, strides) in enumerate(((16, 1), (32, 2), (64, 2), (128, 2)), start=1):
+        filters = max(1, round(filters * width))
         x = blocks.conv(x, f"conv_{index}", filters, 3, strides=strides, activation="relu")
     return keras.Model(image, blocks.mean_logits(x, classes), name="cifar_cnn")
 
@@ -271,6 +273,11 @@ def _check_sizes(classes, image_size, smallest_size):
         raise ValueError(f"classes must be >= 2, got {classes!r}")
     if image_size < smallest_size:
         raise ValueError(f"image_size must be >= {smallest_size} pixels, got {image_size!r}")
+
+
+def _check_width(width):
+    if width <= 0:
+        raise ValueError(f"width must be > 0, got {width!r}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import tensorflow as tf
 import train_teacher
 import training
 from evaluation import Evaluation
+from remembered import remember
 from settings import EMBEDDED_DATA, EMBEDDED_TEACHER, INT8, MODELS, PACKAGES, REAL_TEACHER, SHIPPED
 from tqdm import tqdm
 
@@ -50,7 +51,7 @@ class Run:
         self.seconds = {}
         self.cached = self.cache_facts = None
         self._students, self._quantized = {}, {}
-        self._remember(self.directory / "config.json", asdict(config))
+        remember(self.directory / "config.json", asdict(config))
 
     def spend(self, stage, seconds):
         """Adds to what a stage has cost, earlier calls included."""
@@ -71,7 +72,7 @@ class Run:
         for split in ("train", "val", "test"):
             self.info.split(split)
         known = {"data_sha256": settings.data_sha256(self.info)}
-        self._remember(self.directory / "data.json", known)
+        remember(self.directory / "data.json", known)
         self.evaluation = Evaluation(self.directory / "evaluation", self.info)
         self.steps = data.steps_per_epoch(self.info, "train", self.config.batch_size)
         self.metadata = (
@@ -379,22 +380,6 @@ class Run:
         return data.evaluation_batches(
             self.info, split, 16, teachers.image_size(model), columns=teachers.columns(model)
         )
-
-    def _remember(self, path, settings):
-        settings = json.loads(json.dumps(settings))
-        if path.exists():
-            earlier = json.loads(path.read_text())
-            changed = [k for k in settings if earlier.get(k) != settings[k]]
-            if changed:
-                was = {key: earlier.get(key) for key in changed}
-                now = {key: settings[key] for key in changed}
-                raise ValueError(
-                    f"{self.directory} holds a run with {was}, this one has {now}: choose another "
-                    "--run-dir, or give the same settings to continue"
-                )
-        else:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._write_json(path, settings)
 
     def _read_json(self, name):
         return json.loads((self.directory / name).read_text())

@@ -1,0 +1,256 @@
+"""The study of when distillation helps: its plan, its labels, its findings, and a small run."""
+
+import json
+
+import conditions
+import gains
+import numpy as np
+import pair_training
+import pytest
+import view_memory
+import when_it_helps
+from conditions import Condition, Job
+
+from kdtf import comparison, data, students
+from tfrecords_tools import synthetic
+
+CLASSES = 6
+LABELS = np.repeat(np.arange(CLASSES), [40, 20, 10, 5, 2, 1])
+
+
+def test_points_take_each_axis_in_turn():
+    planned = conditions.points(["label_noise", "teacher"], ["good", "bad", "worse"])
+    assert [(point.axis, point.value) for point in planned] == [
+        ("label_noise", 0.0), ("teacher", "good"), ("label_noise", 0.4), ("teacher", "bad"),
+        ("label_noise", 0.2), ("teacher", "worse"), ("label_noise", 0.1)]
+    assert planned[0].condition == planned[1].condition == Condition("good")
+    assert planned[3].condition == Condition("bad")
+
+
+def test_unlabelled_points_share_the_baseline_of_their_label_fraction():
+    planned = conditions.points(["label_fraction", "unlabelled"], ["t"])
+    names = [job.name for job in conditions.jobs(planned, [0])]
+    assert len(names) == len(set(names)) == 5 * 2 + 4
+    assert sum(name.startswith("baseline") for name in names) == 5
+
+
+def test_jobs_finish_a_point_before_the_next():
+    planned = conditions.points(["label_noise"], ["t"])
+    found = conditions.jobs(planned, [3, 5])
+    assert [(job.student, job.seed, job.condition.label_noise) for job in found[:5]] == [
+        ("baseline", 3, 0.0), ("distilled", 3, 0.0), ("baseline", 5, 0.0), ("distilled", 5, 0.0),
+        ("baseline", 3, 0.4)]
+
+
+def test_teachers_share_baselines_and_nothing_else_is_shared():
+    condition = Condition("a", label_noise=0.1)
+    assert Job("baseline", condition, 0).name == Job("baseline", Condition("b", label_noise=0.1),
+                                                     0).name
+    told = {Job("distilled", c, s).name for s in (0, 1) for c in (
+        condition, Condition("b", label_noise=0.1), Condition("a"), Condition("a", length=3.0),
+        Condition("a", width=0.5), Condition("a", label_fraction=0.1),
+        Condition("a", label_fraction=0.1, unlabelled=True))}
+    assert len(told) == 14
+
+
+def test_axes_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="unknown axes.*'depth'.*label_fraction"):
+        conditions.points(["depth"], ["t"])
+    with pytest.raises(ValueError, match="'teacher' compares teachers, got only 't'"):
+        conditions.points(["teacher"], ["t"])
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.5, 1.0])
+def test_labelled_subset_holds_the_share_of_every_class(fraction):
+    kept = conditions.labelled_subset(LABELS, fraction, seed=1)
+    counts = np.bincount(LABELS)
+    want = [max(1, round(fraction * count)) for count in counts]
+    np.testing.assert_array_equal(np.bincount(LABELS[kept]), want)
+
+
+def test_labelled_subsets_are_nested_and_decided_by_the_seed():
+    small, again, large = (
+        conditions.labelled_subset(LABELS, fraction, 1) for fraction in (0.1, 0.1, 0.5))
+    np.testing.assert_array_equal(small, again)
+    assert large[small].all()
+    assert (small != conditions.labelled_subset(LABELS, 0.1, 2)).any()
+    with pytest.raises(ValueError, match=r"fraction must be in \(0, 1\], got 0"):
+        conditions.labelled_subset(LABELS, 0, 1)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.4, 1.0])
+def test_noisy_labels_replace_the_share_of_every_class(noise):
+    noisy = conditions.noisy_labels(LABELS, CLASSES, noise, seed=1)
+    for number, count in enumerate(np.bincount(LABELS)):
+        replaced = np.sum(noisy[LABELS == number] != number)
+        assert abs(replaced - noise * count) < 1
+    assert noisy.min() >= 0 and noisy.max() < CLASSES
+
+
+def test_noisy_labels_are_nested_and_decided_by_the_seed():
+    low, again, high = (
+        conditions.noisy_labels(LABELS, CLASSES, noise, 1) for noise in (0.2, 0.2, 0.4))
+    np.testing.assert_array_equal(low, again)
+    wrong = low != LABELS
+    np.testing.assert_array_equal(high[wrong], low[wrong])
+    assert (low != conditions.noisy_labels(LABELS, CLASSES, 0.2, 2)).any()
+
+
+def test_wrong_labels_are_any_other_class():
+    noisy = conditions.noisy_labels(np.zeros(6000, int), 4, 1.0, seed=0)
+    np.testing.assert_allclose(np.bincount(noisy, minlength=4), [0, 2000, 2000, 2000], atol=150)
+
+
+def test_visible_labels_hide_what_is_not_labelled():
+    hidden = Condition("t", label_fraction=0.1)
+    told, used = conditions.visible_labels(LABELS, CLASSES, hidden, 0)
+    kept = conditions.labelled_subset(LABELS, 0.1, 0)
+    np.testing.assert_array_equal(used, kept)
+    np.testing.assert_array_equal(told, np.where(kept, LABELS, -1))
+    added = Condition("t", label_fraction=0.1, unlabelled=True)
+    more, all_used = conditions.visible_labels(LABELS, CLASSES, added, 0)
+    np.testing.assert_array_equal(more, told)
+    assert all_used.all()
+
+
+def test_schedule_shows_all_photos_and_views_equally_often():
+    used = np.array([True, False, True, True, False, True])
+    photos, views = conditions.schedule(used, views=3, steps=12, batch_size=2, seed=0)
+    assert photos.shape == views.shape == (12, 2)
+    seen = np.zeros((6, 3), int)
+    np.add.at(seen, (photos.ravel(), views.ravel()), 1)
+    np.testing.assert_array_equal(seen, np.where(used, 2, 0)[:, None] * np.ones(3, int))
+    first_pass = photos.ravel()[:4]
+    assert sorted(first_pass) == [0, 2, 3, 5]
+
+
+def _results(planned, seeds, rng, gain=0.0):
+    """Results of made-up students; with a gain, distilled ones mend that share of the errors."""
+    results = {}
+    labels = rng.integers(0, 3, 400)
+    for job in conditions.jobs(planned, seeds):
+        right = rng.random(400) < 0.6
+        if job.student == "distilled":
+            base = results[Job("baseline", job.condition, job.seed).name]["predictions"]
+            right = (np.array(base) == labels) | (rng.random(400) < gain)
+        predictions = np.where(right, labels, (labels + 1) % 3)
+        metrics = {name: 0.1 for name in gains.MEASURES} | {"top1": float(right.mean())}
+        results[job.name] = {"seed": job.seed, "metrics": metrics,
+                             "predictions": predictions.tolist()}
+    return results, labels
+
+
+def test_measure_pairs_by_seed_and_by_photo():
+    planned = conditions.points(["label_noise"], ["t"])[:2]
+    results, labels = _results(planned, [0, 1, 2], np.random.default_rng(0), gain=0.3)
+    rows = gains.measure(planned, results, [0, 1, 2], labels)
+    for row, point in zip(rows, planned, strict=True):
+        top1 = [[results[Job(s, point.condition, seed).name]["metrics"]["top1"]
+                 for seed in (0, 1, 2)] for s in conditions.STUDENTS]
+        want = comparison.seed_difference(*top1)
+        assert row["over_seeds"] == want and row["gain"] == want["difference"]
+        assert row["over_photos"]["mean"] == pytest.approx(row["gain"])
+        assert row["over_photos"]["count"] == 400
+        assert row["verdict"] == "helps"
+        assert row["measures"]["nll"]["mean"] == 0
+    same, labels = _results(planned, [0, 1, 2], np.random.default_rng(0))
+    assert gains.measure(planned, same, [0, 1, 2], labels)[0]["verdict"] == "no difference shown"
+
+
+def test_unfinished_points_are_said_to_be_not_measured():
+    planned = conditions.points(["label_noise"], ["t"])[:2]
+    results, labels = _results(planned, [0, 1], np.random.default_rng(0))
+    for seed in (0, 1):
+        del results[Job("distilled", planned[1].condition, seed).name]
+    rows = gains.measure(planned, results, [0, 1], labels)
+    assert rows[0]["gain"] is not None and rows[0]["seeds"] == [0, 1]
+    assert rows[1]["gain"] is None and rows[1]["seeds"] == []
+    lines = gains.table(rows).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| label noise | 0.4 | 0 | not measured |" in lines[3]
+
+
+def test_rows_are_ordered_by_value_within_an_axis():
+    planned = conditions.points(["label_noise", "label_fraction"], ["t"])
+    rows = gains.ordered(gains.measure(planned, {}, [0, 1], np.zeros(3, int)))
+    assert [row["value"] for row in rows] == [0, 0.1, 0.2, 0.4, 0.05, 0.1, 0.25, 0.5, 1.0]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    out = tmp_path_factory.mktemp("shards")
+    synthetic.synthesize(out, classes=4, photos=80, size=32, seed=0, workers=1)
+    return data.DatasetInfo.load(out)
+
+
+@pytest.fixture(scope="module")
+def arguments(shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    teacher = folder / "teacher.keras"
+    students.cifar_cnn(4, 16).save(teacher)
+    return ["--data", str(shards.directory), "--teacher", str(teacher), "--student", "cifar_cnn",
+            "--image-size", "16", "--view-size", "24", "--views", "2", "--epochs", "1",
+            "--batch-size", "16", "--run-dir", str(folder / "run"), "--seeds", "0", "1"]
+
+
+@pytest.fixture(scope="module")
+def run(arguments, tmp_path_factory):
+    when_it_helps.main([*arguments, "--axes", "unlabelled"])
+    return when_it_helps.Path(arguments[arguments.index("--run-dir") + 1])
+
+
+def test_a_small_study_from_end_to_end(run, arguments, capsys):
+    study = json.loads((run / "study.json").read_text())
+    assert [point["value"] for point in study["points"]] == [0.1, 0.25, 0.05, 0.5]
+    assert all(point["gain"] is not None for point in study["points"])
+    assert (run / "gains.png").read_bytes()[:4] == b"\x89PNG"
+    assert (run / "table.md").read_text().count("\n") == 6
+    before = {path: path.stat().st_mtime_ns for path in (run / "jobs").iterdir()}
+    assert len(before) == 16
+    lost = run / "jobs" / f"{sorted(before)[-1].name}"
+    content = json.loads(lost.read_text())
+    lost.unlink()
+    when_it_helps.main([*arguments, "--axes", "unlabelled"])
+    assert "1 of them left" in capsys.readouterr().out
+    again = json.loads(lost.read_text())
+    assert again["predictions"] == content["predictions"]
+    assert again["loss"] == pytest.approx(content["loss"], rel=1e-5)
+    after = {path: path.stat().st_mtime_ns for path in (run / "jobs").iterdir()}
+    assert {path for path in after if after[path] != before[path]} == {lost}
+
+
+def test_other_settings_in_the_same_directory_are_refused(run, arguments):
+    with pytest.raises(SystemExit, match="'alpha': 0.7.*'alpha': 0.5"):
+        when_it_helps.main([*arguments, "--axes", "unlabelled", "--alpha", "0.5"])
+
+
+def test_views_are_drawn_once_and_logits_are_of_these_views(run, shards, arguments):
+    teacher = when_it_helps.teachers.load([arguments[arguments.index("--teacher") + 1]])
+    stored = np.load(run / "views" / "teacher.npz")["train"]
+    readers = {"teacher": lambda: view_memory.logits(teacher, 4)}
+    fresh = view_memory.read_views(run / "fresh", shards, readers, views=2, view_size=24)
+    np.testing.assert_allclose(fresh["teacher"]["train"], stored, rtol=1e-5, atol=1e-5)
+    assert stored.shape == (2, shards.split("train").examples, 4)
+    assert np.abs(stored[0] - stored[1]).max() > 0
+
+
+def test_a_top_on_a_trunk_is_the_whole_student():
+    whole = students.mobilenet_v3_small(3, 32, 0.35)
+    photos = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    for blocks in (1, 8, 9):
+        trunk, top = pair_training.split_student(whole, blocks)
+        np.testing.assert_allclose(top(trunk(photos)), whole(photos), rtol=1e-5, atol=1e-5)
+        left = {layer.name for layer in top.layers}
+        assert f"expanded_conv_{blocks}_expand" in left
+        assert f"expanded_conv_{blocks - 1}_project" not in left
+
+
+@pytest.mark.parametrize("wrong, message", [
+    ({"student": "resnet"}, "student must be mobilenet_v3_small or cifar_cnn, got 'resnet'"),
+    ({"views": 0}, "views must be at least 1, got 0"),
+    ({"frozen_blocks": 8}, "frozen_blocks must be 0 to 10, and 0 without weights"),
+    ({"student": "cifar_cnn", "weights": "a.npz"}, "cifar_cnn starts at random"),
+])
+def test_settings_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        pair_training.Settings(**wrong)
