@@ -24,7 +24,7 @@ class Settings:
       student: "mobilenet_v3_small" or "cifar_cnn".
       image_size: side of its input, pixels.
       weights: file that it starts from, or None: random.
-      frozen_blocks: how many of MobileNetV3's blocks keep those weights, 0 to 10.
+      frozen_blocks: how many of MobileNetV3's 11 blocks keep those weights, 0 to 11.
       views: of each training photo.
       view_size: side in pixels at which views are drawn.
       epochs: of the base; all label fractions take as many steps.
@@ -55,9 +55,9 @@ class Settings:
         if self.student == "cifar_cnn" and (self.weights or self.frozen_blocks):
             raise ValueError("cifar_cnn starts at random: weights and frozen_blocks are for "
                              f"mobilenet_v3_small, got {self.weights!r}, {self.frozen_blocks!r}")
-        if not 0 <= self.frozen_blocks <= 10 or self.frozen_blocks and not self.weights:
+        if not 0 <= self.frozen_blocks <= 11 or self.frozen_blocks and not self.weights:
             raise ValueError(
-                "frozen_blocks must be 0 to 10, and 0 without weights, got "
+                "frozen_blocks must be 0 to 11, and 0 without weights, got "
                 f"{self.frozen_blocks!r} with weights {self.weights!r}"
             )
 
@@ -110,9 +110,8 @@ class Trainer:
         started = time.monotonic()
         settings, condition = self._settings, job.condition
         steps = settings.steps(len(self._labels["train"]), condition.length)
-        distiller = self._distiller(condition.width, steps)
-        self._restart(distiller, condition.width, steps, job.seed)
-        self._alpha.assign(settings.alpha if job.student == "distilled" else 0.0)
+        alpha = settings.alpha if job.student == "distilled" else 0.0
+        distiller = self.distiller(condition.width, steps, alpha, job.seed)
         batches = self._batches(condition, steps, job.seed)
         history = distiller.fit(batches, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
         inputs = self._memory["student"]
@@ -164,8 +163,27 @@ class Trainer:
                      tf.TensorSpec((settings.batch_size,), tf.int32))
         return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
 
+    def distiller(self, width, steps, alpha, seed=0):
+        """The compiled `kdtf.Distiller` of a new student; it is valid until the next call.
+
+        Args:
+          width: of the student.
+          steps: of the training, along which the learning rate rises and falls.
+          alpha: weight of the teacher; batches need its column even where this is 0.
+          seed: of the initial weights and of dropout.
+        """
+        distiller = self._traced(width, steps)
+        for variable, value in zip(
+            distiller.student.variables, self._initial(width, seed), strict=True
+        ):
+            variable.assign(value)
+        for variable in distiller.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
+        self._alpha.assign(alpha)
+        return distiller
+
     @functools.cache  # noqa: B019 (lives as long as its process)
-    def _distiller(self, width, steps):
+    def _traced(self, width, steps):
         settings = self._settings
         distiller = kdtf.Distiller(
             self._trained_part(width, steps, seed=0),
@@ -183,18 +201,10 @@ class Trainer:
         distiller.compile(optimizer, loss)
         return distiller
 
-    def _restart(self, distiller, width, steps, seed):
-        for variable, value in zip(
-            distiller.student.variables, self._initial(width, steps, seed), strict=True
-        ):
-            variable.assign(value)
-        for variable in distiller.optimizer.variables:
-            variable.assign(tf.zeros_like(variable))
-
     @functools.cache  # noqa: B019
-    def _initial(self, width, steps, seed):
+    def _initial(self, width, seed):
         """Values of all variables of a new student, the dropout's random state among them."""
-        part = self._trained_part(width, steps, seed)
+        part = self._trained_part(width, 1, seed)
         return [np.array(variable) for variable in part.variables]
 
     def _trained_part(self, width, steps, seed):

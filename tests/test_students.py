@@ -175,6 +175,8 @@ def test_small_networks_have_the_promised_size(any_keras):
     cifar = students.cifar_cnn(keras=any_keras)
     assert cifar.count_params() == 99_450
     assert cifar(images(32)).shape == (3, 10)
+    # Filters 8, 16, 32, 64: 24,408 in kernels, 480 in batch norms, 650 in the classifier.
+    assert students.cifar_cnn(width=0.5, keras=any_keras).count_params() == 25_538
 
 
 def test_images_are_scaled_to_plus_minus_one(any_keras):
@@ -457,6 +459,7 @@ def test_short_training_needs_a_momentum_that_fits_its_steps():
         (lambda: students.tiny_cnn(2, 7), "image_size must be >= 8 pixels, got 7"),
         (lambda: students.tiny_cnn(2, channels=0), "channels must be >= 1, got 0"),
         (lambda: students.cifar_cnn(1), "classes must be >= 2, got 1"),
+        (lambda: students.cifar_cnn(2, width=0), "width must be > 0, got 0"),
         (lambda: students.cifar_cnn(2, 7), "image_size must be >= 8 pixels, got 7"),
         (lambda: students.batch_norm_momentum(0), "steps must be >= 1, got 0"),
     ],

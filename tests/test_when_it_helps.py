@@ -11,7 +11,7 @@ import view_memory
 import when_it_helps
 from conditions import Condition, Job
 
-from kdtf import comparison, data, students
+from kdtf import comparison, data, losses, predictions, students
 from tfrecords_tools import synthetic
 
 CLASSES = 6
@@ -234,6 +234,24 @@ def test_views_are_drawn_once_and_logits_are_of_these_views(run, shards, argumen
     assert np.abs(stored[0] - stored[1]).max() > 0
 
 
+def test_photos_without_a_label_learn_from_the_teacher_alone(run, shards):
+    settings = pair_training.Settings(student="cifar_cnn", image_size=16, batch_size=4, alpha=0.25)
+    labels = {"train": np.zeros(4, int)}
+    trainer = pair_training.Trainer(shards, settings, {}, labels)
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 255, (4, 16, 16, 3)).astype("float32")
+    teacher = rng.normal(size=(4, 4)).astype("float32")
+    x = {"image": image, "teacher_logits": teacher}
+    student = trainer.distiller(1.0, 1, 0.0).student(image, training=True).numpy()
+    hard = predictions.log_losses(student, np.array([2, 0, 3, 1]))
+    soft = losses.soft_target_kl(teacher, student, 4.0).numpy()
+    for alpha in (0.0, 0.25):
+        distiller = trainer.distiller(1.0, 1, alpha)
+        loss = distiller.train_on_batch(x, np.array([2, -1, 3, -1], "int32"), return_dict=True)
+        want = alpha * soft.mean() + (1 - alpha) * hard[[0, 2]].mean()
+        assert loss["loss"] == pytest.approx(want, rel=1e-4)
+
+
 def test_a_top_on_a_trunk_is_the_whole_student():
     whole = students.mobilenet_v3_small(3, 32, 0.35)
     photos = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
@@ -248,7 +266,7 @@ def test_a_top_on_a_trunk_is_the_whole_student():
 @pytest.mark.parametrize("wrong, message", [
     ({"student": "resnet"}, "student must be mobilenet_v3_small or cifar_cnn, got 'resnet'"),
     ({"views": 0}, "views must be at least 1, got 0"),
-    ({"frozen_blocks": 8}, "frozen_blocks must be 0 to 10, and 0 without weights"),
+    ({"frozen_blocks": 8}, "frozen_blocks must be 0 to 11, and 0 without weights"),
     ({"student": "cifar_cnn", "weights": "a.npz"}, "cifar_cnn starts at random"),
 ])
 def test_settings_that_cannot_be_are_refused(wrong, message):
