@@ -114,9 +114,7 @@ class Trainer:
         distiller = self.distiller(condition.width, steps, alpha, job.seed)
         batches = self._batches(condition, steps, job.seed)
         history = distiller.fit(batches, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
-        inputs = self._memory["student"]
-        predict = functools.partial(distiller.predict, batch_size=_PREDICTED, verbose=0)
-        val, test = (predict(inputs[split]) for split in ("val", "test"))
+        val, test = (self._predict(condition.width, steps, split) for split in ("val", "test"))
         return {
             "name": job.name,
             "student": job.student,
@@ -149,19 +147,16 @@ class Trainer:
         photos, views = conditions.schedule(
             used, settings.views, steps, settings.batch_size, seed
         )
-        images, logits = (self._memory[name]["train"] for name in ("student", condition.teacher))
+        arrays = self._memory["student"]["train"], self._memory[condition.teacher]["train"]
+        images, logits = (tf.constant(array) for array in arrays)
 
-        def batches():
-            for photo, view in zip(photos, views, strict=True):
-                x = {"image": images[view, photo], "teacher_logits": logits[view, photo]}
-                yield x, np.int32(told[photo])
+        def batch(photo, view, label):
+            at = tf.stack([view, photo], axis=-1)
+            x = {"image": tf.gather_nd(images, at), "teacher_logits": tf.gather_nd(logits, at)}
+            return x, label
 
-        def spec(array):
-            return tf.TensorSpec((settings.batch_size, *array.shape[2:]), array.dtype)
-
-        signature = ({"image": spec(images), "teacher_logits": spec(logits)},
-                     tf.TensorSpec((settings.batch_size,), tf.int32))
-        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+        batches = tf.data.Dataset.from_tensor_slices((photos, views, np.int32(told[photos])))
+        return batches.map(batch)
 
     def distiller(self, width, steps, alpha, seed=0):
         """The compiled `kdtf.Distiller` of a new student; it is valid until the next call.
@@ -172,7 +167,7 @@ class Trainer:
           alpha: weight of the teacher; batches need its column even where this is 0.
           seed: of the initial weights and of dropout.
         """
-        distiller = self._traced(width, steps)
+        distiller, _ = self._traced(width, steps)
         for variable, value in zip(
             distiller.student.variables, self._initial(width, seed), strict=True
         ):
@@ -184,6 +179,7 @@ class Trainer:
 
     @functools.cache  # noqa: B019 (lives as long as its process)
     def _traced(self, width, steps):
+        """(Distiller, function of a batch to logits), of which each traces its graph once."""
         settings = self._settings
         distiller = kdtf.Distiller(
             self._trained_part(width, steps, seed=0),
@@ -198,8 +194,17 @@ class Trainer:
         optimizer.build(distiller.trainable_variables)
         # Photos without a label have the number -1 and take part through the teacher's loss alone.
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
-        distiller.compile(optimizer, loss)
-        return distiller
+        # One call for the whole training: beside other programs, each wait for the next costs more
+        # than a step.
+        distiller.compile(optimizer, loss, steps_per_execution=steps)
+        return distiller, tf.function(lambda x: distiller(x, training=False))
+
+    def _predict(self, width, steps, split):
+        """Logits of the student that `distiller` gave last: float [examples, classes]."""
+        _, forward = self._traced(width, steps)
+        x = self._memory["student"][split]
+        parts = [forward(x[first : first + _PREDICTED]) for first in range(0, len(x), _PREDICTED)]
+        return np.concatenate(parts)
 
     @functools.cache  # noqa: B019
     def _initial(self, width, seed):

@@ -108,7 +108,8 @@ class Study:
                     f"{wording.duration(self._seconds(left))} left",
                     flush=True,
                 )
-                self.report()
+                if self._point_ends_before(number + 1):
+                    self.report()
         return self.report()
 
     def report(self):
@@ -125,6 +126,11 @@ class Study:
         if any(row["gain"] is not None for row in rows):
             gains.draw(self.directory / "gains.png", rows)
         return rows
+
+    def _point_ends_before(self, number):
+        """Whether the job of this number, if there is one, is of another condition."""
+        following = self.jobs[number : number + 1]
+        return all(job.condition != self.jobs[number - 1].condition for job in following)
 
     def _read_views(self):
         settings, classes = self.settings, len(self.info.classes)
