@@ -25,6 +25,6 @@ def remember(path, settings):
         was = {key: earlier.get(key) for key in changed}
         now = {key: settings[key] for key in changed}
         raise ValueError(
-            f"{path.parent} holds a run with {was}, this one has {now}: choose another --run-dir, or "
-            "give the same settings to continue"
+            f"{path.parent} holds a run with {was}, this one has {now}: choose another "
+            "--run-dir, or give the same settings to continue"
         )
