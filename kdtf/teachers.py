@@ -161,7 +161,7 @@ def ensemble(members):
         if shape[1] != size:
             feed["image"] = _resized(feed["image"], shape[1:3], f"resize_{number}")
         member.name = f"member_{number}"
-        logits.append(member(feed if isinstance(member.input, dict) else feed["image"]))
+        logits.append(member(feed if len(feed) > 1 else feed["image"]))
     mean = keras.layers.Average(dtype="float32", name="logits")(logits)
     return keras.Model(inputs if len(inputs) > 1 else inputs["image"], mean, name="ensemble")
 
@@ -263,7 +263,8 @@ def _resized(images, size, name):
 
 def named_inputs(model):
     """{"image": ..., "meta/<column>": ...}: a model's symbolic inputs, a single one by name too."""
-    inputs = model.input
+    # A Sequential model that was loaded knows its input before it has been called only so.
+    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     return inputs if isinstance(inputs, dict) else {"image": inputs}
 
 

@@ -70,8 +70,9 @@ def forward_seconds(model, batch=16):
     """Measured seconds of a model's forward pass for one photo."""
     size = teachers.image_size(model)
     feed = tf.zeros((batch, size, size, 3))
-    if isinstance(model.input, dict):
-        feed = {key: tf.zeros((batch,), tf.int32) for key in model.input} | {"image": feed}
+    inputs = teachers.named_inputs(model)
+    if len(inputs) > 1:
+        feed = {key: tf.zeros((batch,), tf.int32) for key in inputs} | {"image": feed}
     forward = tf.function(lambda x: model(x, training=False))
     forward(feed)
     started = time.monotonic()

@@ -203,7 +203,8 @@ def test_a_finished_run_is_not_run_again(run, config, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("trained, exported or measured again")
 
-    monkeypatch.setattr(stages.kdtf, "Distiller", never)
+    monkeypatch.setattr(stages.training, "distiller", never)
+    monkeypatch.setattr(stages.training, "int8_distiller", never)
     monkeypatch.setattr(stages.export, "to_tflite", never)
     monkeypatch.setattr(tflite, "predict", never)
     monkeypatch.setattr(stages.quantize, "quantize_aware", never)
