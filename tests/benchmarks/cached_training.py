@@ -7,7 +7,7 @@ optimizer's step. Rows take turns, and each figure is the median over rounds of 
 second of `fit`, so that a busy moment of the machine hits all of them alike; ratios are those of
 the medians. Pairs:
 
-    small   cifar_cnn (0.1 M parameters) and a ResNetV2 of 4.8 M at 32 px
+    small   cifar_cnn (0.1 M parameters) and a ResNetV2 of 5.9 M at 32 px
     phone   mobilenet_v3_small at 224 px and an EfficientNetV2-B0
 
 Rows:
