@@ -5,13 +5,11 @@ and consist of named layers only, so that a layer can be tapped, annotated or re
 In both Kerases they hold the same arrays in the same order: `set_weights(get_weights())` bridges.
 """
 
-import warnings
-from contextlib import contextmanager
-from pathlib import Path
-
 import keras
 import numpy as np
 import tensorflow as tf
+
+from kdtf.student_weights import assign, by_layer, load_weights, slash_in_input_keys
 
 # Howard et al., 2019, Table 2: expansion, channels, kernel, stride, squeeze-excite, activation
 _SMALL_BLOCKS = (
@@ -27,8 +25,6 @@ _SMALL_BLOCKS = (
     (6.0, 96, 5, 1, True, "hard_swish"),
     (6.0, 96, 5, 1, True, "hard_swish"),
 )
-HEAD_LAYERS = ("logits", "fusion_logits")
-_BRANCH_PREFIXES = ("embedding_", "fusion_")
 
 
 def mobilenet_v3_small(
@@ -87,13 +83,13 @@ def mobilenet_v3_small(
     inputs = image
     if metadata is not None:
         inputs, logits = _add_metadata(image, logits, metadata, keras)
-    with _slash_in_input_keys():
+    with slash_in_input_keys():
         student = keras.Model(inputs, logits, name="mobilenet_v3_small")
     if weights == "imagenet":
         source = keras.applications.MobileNetV3Small(
             input_shape=(224, 224, 3), alpha=width, weights="imagenet"
         )
-        assign(student, _by_layer(student, source.get_weights(), weights), weights)
+        assign(student, by_layer(student, source.get_weights(), weights), weights)
     elif weights is not None:
         load_weights(student, weights)
     return student
@@ -170,104 +166,6 @@ def batch_norm_momentum(steps):
     return float(np.clip(1 - 50 / steps, 0.9, 0.99))
 
 
-def load_weights(student, path):
-    """Start a student from a file; only the classifier may have another number of classes.
-
-    Args:
-      student: a model of this module, in either Keras.
-      path: `.npz` with the arrays in the order of the student's weights without metadata (for
-        mobilenet_v3_small the order of keras.applications.MobileNetV3Small with its top), or
-        `.keras`, a saved student, matched by layer name.
-
-    Returns:
-      list of str: the layers left as they were: the head if its number of classes differs, and
-      the metadata branch if the file has none.
-
-    Raises:
-      ValueError: the file is of another type, or a layer is missing, unknown or of another shape.
-        Nothing has been loaded then.
-      FileNotFoundError: there is no such file.
-    """
-    path = Path(path)
-    if path.suffix not in (".npz", ".keras"):
-        raise ValueError(f"unknown type of weights file: {str(path)!r}; expected .npz or .keras")
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file at {str(path)!r}")
-    if path.suffix == ".npz":
-        with np.load(path) as archive:
-            arrays = [archive[name] for name in archive.files]
-        source = _by_layer(student, arrays, path)
-    else:
-        with _slash_in_input_keys():
-            saved = keras.saving.load_model(path, compile=False)
-        source = {layer.name: layer.get_weights() for layer in saved.layers if layer.weights}
-    return assign(student, source, path)
-
-
-def _by_layer(student, arrays, origin):
-    """Deal out arrays in the order of the image part's weights: {layer name: [array, ...]}."""
-    image_layers = [
-        layer
-        for layer in student.layers
-        if layer.weights and not layer.name.startswith(_BRANCH_PREFIXES)
-    ]
-    expected = sum(len(layer.weights) for layer in image_layers)
-    if len(arrays) != expected:
-        raise ValueError(
-            f"{origin} holds {len(arrays)} arrays, {student.name} needs {expected}: "
-            "save every weight of the whole model, classifier included"
-        )
-    remaining = iter(arrays)
-    return {layer.name: [next(remaining) for _ in layer.weights] for layer in image_layers}
-
-
-def assign(student, source, origin):
-    """Sets a student's layers from {layer name: [array, ...]}, under the rules of `load_weights`.
-
-    Args:
-      student: a model of this module, in either Keras.
-      source: {layer name: list of arrays}.
-      origin: where they are from, for messages.
-
-    Returns:
-      list of str: the layers left as they were.
-
-    Raises:
-      ValueError: as `load_weights`.
-    """
-    targets = {layer.name: layer for layer in student.layers if layer.weights}
-    missing = sorted(targets.keys() - source.keys())
-    if all(name.startswith(_BRANCH_PREFIXES) for name in missing) and not any(
-        name.startswith(_BRANCH_PREFIXES) for name in source
-    ):
-        missing = []
-    unknown = sorted(source.keys() - targets.keys())
-    if missing or unknown:
-        raise ValueError(
-            f"{origin} does not fit {student.name}: layers {missing} are not in the file, "
-            f"layers {unknown} are not in the student; build the student that was saved"
-        )
-    fresh, fitting = [], []
-    for name, layer in targets.items():
-        if name not in source:
-            fresh.append(name)
-            continue
-        wanted = [tuple(weight.shape) for weight in layer.weights]
-        found = [array.shape for array in source[name]]
-        if found == wanted:
-            fitting.append(name)
-        elif name in HEAD_LAYERS and [s[:-1] for s in found] == [s[:-1] for s in wanted]:
-            fresh.append(name)
-        else:
-            raise ValueError(
-                f"{origin} does not fit {student.name}: layer {name!r} has shapes {found} in the "
-                f"file and {wanted} in the student; only the number of classes may differ"
-            )
-    for name in fitting:
-        targets[name].set_weights(source[name])
-    return fresh
-
-
 def _check_sizes(classes, image_size, smallest_size):
     if classes < 2:
         raise ValueError(f"classes must be >= 2, got {classes!r}")
@@ -278,14 +176,6 @@ def _check_sizes(classes, image_size, smallest_size):
 def _check_width(width):
     if width <= 0:
         raise ValueError(f"width must be > 0, got {width!r}")
-
-
-@contextmanager
-def _slash_in_input_keys():
-    # Keras 3 warns that the key "meta/x" is not the input's name, yet refuses "/" in names.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
-        yield
 
 
 def _add_metadata(image, image_logits, metadata, keras):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import keras
 
-from kdtf import students
+from kdtf import student_weights
 
 
 class Mapped(NamedTuple):
@@ -72,7 +72,7 @@ def load(student, path, classes, vocabularies=None):
             f"{len(before)}: they are not of one training")
     source = {layer.name: layer.get_weights() for layer in saved.layers if layer.weights}
     fresh = {layer.name: layer.get_weights() for layer in student.layers if layer.weights}
-    for name in students.HEAD_LAYERS:
+    for name in student_weights.HEAD_LAYERS:
         if name in source and name in fresh:
             source[name] = [
                 _moved(old, new, before, now, axis=-1)
@@ -83,7 +83,7 @@ def load(student, path, classes, vocabularies=None):
         source[name] = [_moved(
             source[name][0], fresh[name][0], missing + list(words),
             missing + list(new_words[column]), axis=0)]
-    students.assign(student, source, path)
+    student_weights.assign(student, source, path)
     return mapped
 
 
