@@ -145,7 +145,7 @@ class CachedLogits:
         settings = self.settings
         wanted = {
             "classes": info.classes,
-            "data_sha256": files.file_sha256(info.directory / data.MANIFEST),
+            "data_sha256": info.sha256(),
             "split": split,
             "augmentation": augmentation,
         }

@@ -13,6 +13,7 @@ import scipy.stats
 from kdtf.bootstrap import CALIBRATION_ERRORS, Tallies, bootstrap_interval
 from kdtf.intervals import check_confidence, mean_interval
 from kdtf.metrics import share_hits
+from kdtf.predictions import check_same_photos
 
 _MOST_SEEDS = 2**20
 
@@ -128,10 +129,7 @@ def paired_bootstrap(
       ece_equal_mass, and of head_top1, mid_top1 and tail_top1 where there are such photos. For nll,
       brier and the calibration errors a negative difference is the better one.
     """
-    if np.shape(baseline_logits) != np.shape(distilled_logits):
-        raise ValueError(
-            f"baseline_logits have shape {np.shape(baseline_logits)}, distilled_logits "
-            f"{np.shape(distilled_logits)}: pass the same photos and classes")
+    check_same_photos(baseline_logits=baseline_logits, distilled_logits=distilled_logits)
     check_confidence(confidence)
     pair = [Tallies(logits, labels) for logits in (baseline_logits, distilled_logits)]
     whole = np.ones((1, len(labels)))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from kdtf import files
+
 FORMAT = 1
 MANIFEST = "dataset.json"
 
@@ -79,6 +81,10 @@ class DatasetInfo:
             return cls(directory, tuple(raw["classes"]), metadata, splits)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a data set manifest: {error!r}") from error
+
+    def sha256(self):
+        """Hex sha256 of `dataset.json` as it lies on disk now, which names every shard's own."""
+        return files.file_sha256(self.directory / MANIFEST)
 
     def to_json(self):
         """The text of `dataset.json`; `load` is its inverse."""

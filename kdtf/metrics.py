@@ -13,7 +13,13 @@ import sklearn.metrics
 from kdtf import calibration
 from kdtf.bootstrap import Tallies
 from kdtf.intervals import share_interval
-from kdtf.predictions import check_range, checked, log_losses, squared_errors
+from kdtf.predictions import (
+    check_range,
+    check_same_photos,
+    checked,
+    log_losses,
+    squared_errors,
+)
 
 
 def top_k_accuracy(logits, labels, k):
@@ -140,10 +146,7 @@ def teacher_agreement(teacher_logits, student_logits):
       dict of top1_agreement (share of photos with the same first answer) and kl (mean
       KL(teacher || student) of the softmaxes, nats).
     """
-    if np.shape(teacher_logits) != np.shape(student_logits):
-        raise ValueError(
-            f"the teacher's logits have shape {np.shape(teacher_logits)}, the student's "
-            f"{np.shape(student_logits)}: pass the same photos and classes")
+    check_same_photos(teacher_logits=teacher_logits, student_logits=student_logits)
     teacher, first = checked(teacher_logits, np.argmax(teacher_logits, axis=-1))
     student, _ = checked(student_logits, first)
     p, q = (scipy.special.log_softmax(logits, axis=1) for logits in (teacher, student))

@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import sklearn.metrics
 
-from kdtf.predictions import checked, top_label
+from kdtf.predictions import check_same_photos, checked, top_label
 
 _THUMBNAIL_SIDE = 112  # pixels
 _OF_A_KIND = 2  # photos of one label and answer among the disagreements
@@ -42,10 +42,7 @@ def choose(teacher_logits, student_logits, labels, pairs=8, photos_each=3, disag
     Raises:
       ValueError: logits and labels do not belong together, or the two models' shapes differ.
     """
-    if np.shape(teacher_logits) != np.shape(student_logits):
-        raise ValueError(
-            f"the teacher's logits have shape {np.shape(teacher_logits)}, the student's "
-            f"{np.shape(student_logits)}: pass the same photos and classes")
+    check_same_photos(teacher_logits=teacher_logits, student_logits=student_logits)
     student_logits, labels = checked(student_logits, labels)
     answers = np.argmax(student_logits, axis=1)
     sure, right = top_label(student_logits, labels)

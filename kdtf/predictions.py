@@ -63,6 +63,14 @@ def checked(logits, labels):
     return logits, labels
 
 
+def check_same_photos(**logits):
+    """ValueError unless two models' logits, given by name, have one shape."""
+    (one, first), (other, second) = ((name, np.shape(each)) for name, each in logits.items())
+    if first != second:
+        raise ValueError(
+            f"{one} have shape {first}, {other} {second}: pass the same photos and classes")
+
+
 def check_range(name, numbers, classes):
     """ValueError where class numbers are no integers in 0..classes-1; numbers is int [examples]."""
     if not np.issubdtype(numbers.dtype, np.integer):

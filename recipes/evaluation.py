@@ -59,6 +59,14 @@ def read_truth(info, split):
     return Truth(ids, np.asarray(labels, np.int64), columns)
 
 
+def answers(tflite_path, batches, split, title):
+    """Logits of a file for a whole `data.Split`, float32 [examples, classes], with progress."""
+    with tqdm(total=split.examples, unit="photo", desc=title) as bar:
+        return tflite.predict(
+            tflite_path, batches, num_threads=os.cpu_count(), progress=bar.update
+        )
+
+
 class Evaluation:
     """The evaluation folder of a run.
 
@@ -84,11 +92,9 @@ class Evaluation:
             return
         logits = {}
         for split in SPLITS:
-            examples = self._info.split(split).examples
-            with tqdm(total=examples, unit="photo", desc=f"{name}: {split} split") as bar:
-                logits[split] = tflite.predict(
-                    tflite_path, batches(split), num_threads=os.cpu_count(), progress=bar.update
-                )
+            logits[split] = answers(
+                tflite_path, batches(split), self._info.split(split), f"{name}: {split} split"
+            )
         with files.replacing(stored) as partial:
             np.savez_compressed(
                 partial,

@@ -24,7 +24,6 @@ Cost: that of recipes/distill.py, and one more file on the test photos.
 import argparse
 import hashlib
 import json
-import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,9 +33,8 @@ import evaluation
 import numpy as np
 import train_teacher
 from settings import PACKAGES, SHIPPED
-from tqdm import tqdm
 
-from kdtf import data, deploy, files, promotion, tflite, wording
+from kdtf import data, deploy, files, promotion, wording
 from kdtf.registry import BusyError, Registry
 
 PROMOTED, NOT_PROMOTED, BUSY = 0, 3, 4
@@ -187,10 +185,9 @@ def _answers(folder, info):
     batches = data.evaluation_batches(
         replace(info, metadata=words), "test", 16, described["image_size"], columns=tuple(words)
     )
-    with tqdm(total=info.split("test").examples, unit="photo", desc=folder.name) as bar:
-        logits = tflite.predict(
-            folder / deploy.MODEL, batches, num_threads=os.cpu_count(), progress=bar.update
-        )
+    logits = evaluation.answers(
+        folder / deploy.MODEL, batches, info.split("test"), folder.name
+    )
     return promotion.Answers(logits, tuple(described["classes"]))
 
 

@@ -12,8 +12,7 @@ import tf_keras
 import train_teacher
 
 import kdtf
-from kdtf import benchmark, data
-from kdtf.files import file_sha256
+from kdtf import benchmark
 
 STUDENTS = ("baseline", "distilled")
 INT8 = tuple(f"{name}_int8" for name in STUDENTS)
@@ -62,11 +61,6 @@ EMBEDDED_TEACHER = train_teacher.Config(
 REAL_TEACHER = train_teacher.Config(backbone="mobilenet_v2", weights="imagenet")
 
 
-def data_sha256(info):
-    """Hash of the manifest, which names every shard's hash."""
-    return file_sha256(info.directory / data.MANIFEST)
-
-
 def environment(info):
     """What a run's figures depend on besides its settings: versions, machine, data."""
     return {
@@ -79,6 +73,6 @@ def environment(info):
         "device": benchmark.device_name(),
         "cores": os.cpu_count(),
         "data": str(info.directory),
-        "data_sha256": data_sha256(info),
+        "data_sha256": info.sha256(),
         "finished": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }

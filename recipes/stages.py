@@ -71,8 +71,7 @@ class Run:
             self.info = data.DatasetInfo.load(self.config.data)
         for split in ("train", "val", "test"):
             self.info.split(split)
-        known = {"data_sha256": settings.data_sha256(self.info)}
-        remember(self.directory / "data.json", known)
+        remember(self.directory / "data.json", {"data_sha256": self.info.sha256()})
         self.evaluation = Evaluation(self.directory / "evaluation", self.info)
         self.steps = data.steps_per_epoch(self.info, "train", self.config.batch_size)
         self.metadata = (

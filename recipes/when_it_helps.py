@@ -26,6 +26,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import conditions
+import evaluation
 import gains
 import numpy as np
 import pair_training
@@ -68,8 +69,7 @@ class Study:
         self.teacher_paths, self.seeds = teacher_paths, tuple(seeds)
         self.points = conditions.points(axes, list(teacher_paths))
         self.jobs = conditions.jobs(self.points, self.seeds)
-        manifest = files.file_sha256(info.directory / data.MANIFEST)
-        known = asdict(settings) | {"data_sha256": manifest}
+        known = asdict(settings) | {"data_sha256": info.sha256()}
         remember(self.directory / "config.json", known)
         self.results = self._finished()
 
@@ -86,7 +86,7 @@ class Study:
         """Trains what is left and writes the findings; returns `gains.measure`'s rows."""
         memory = self._read_views()
         self._labels = {
-            split: np.array([example.label for example in data.read_examples(self.info, split)])
+            split: evaluation.read_truth(self.info, split).labels
             for split in ("train", "val", "test")
         }
         self._teachers = {

@@ -57,7 +57,7 @@ def test_few_are_shown_of_many_and_each_photo_once():
 
 
 def test_models_of_other_classes_are_refused():
-    with pytest.raises(ValueError, match=r"\(8, 2\), the student's \(8, 3\)"):
+    with pytest.raises(ValueError, match=r"\(8, 2\), student_logits \(8, 3\)"):
         mistakes.choose(TEACHER[:, :2], STUDENT, LABELS)
 
 

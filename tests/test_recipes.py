@@ -307,7 +307,7 @@ def test_the_first_student_is_promoted_by_the_gates_alone(promoted, run, shards,
     fingerprint = teachers.fingerprint(teachers.load([teacher]))
     assert entry["facts"]["teacher_sha256"] == fingerprint
     assert fingerprint in (folder / "model_card.md").read_text()
-    assert entry["facts"]["data_sha256"] == settings.data_sha256(shards)
+    assert entry["facts"]["data_sha256"] == shards.sha256()
 
 
 def test_a_run_is_not_promoted_twice(promoted, config, capsys):

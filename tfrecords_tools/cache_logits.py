@@ -42,7 +42,7 @@ def settings_of(info, models, *, views, top_k, image_size, split, seed, augmenta
     return cached_logits.Settings(
         teachers=tuple(teachers.fingerprint(model) for model in models),
         classes=info.classes,
-        data_sha256=files.file_sha256(info.directory / data.MANIFEST),
+        data_sha256=info.sha256(),
         split=split,
         augmentation=augmentation,
         image_size=image_size or max(teachers.image_size(model) for model in models),
