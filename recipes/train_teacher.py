@@ -159,7 +159,7 @@ def train(info, config, out, *, verbose=1):
         loss=keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=config.label_smoothing
         ),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     checkpoint = EpochCheckpoint(out.with_suffix(".checkpoint.npz"))
     first_epoch = checkpoint.restore(model)

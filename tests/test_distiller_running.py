@@ -37,6 +37,21 @@ def test_alpha_0_is_plain_keras_bit_for_bit():
     """)
 
 
+def test_a_step_is_traced_once():
+    traced = []
+
+    class Counting(Distiller):
+        def train_step(self, data):
+            traced.append(data)
+            return super().train_step(data)
+
+    distiller = Counting(mlp(3), mlp(4))
+    accuracy = keras.metrics.SparseCategoricalAccuracy()
+    distiller.compile(keras.optimizers.Adam(0.01), HARD, metrics=[accuracy])
+    distiller.fit(batches(5), epochs=2, verbose=0)
+    assert len(traced) == 1
+
+
 def check_bit_for_bit(case):
     policy = "mixed_float16" if case == "mixed_float16" else "float32"
     with dtype_policy(policy):

@@ -67,6 +67,20 @@ def test_losses_of_a_step_match_numpy(weighted):
         "teacher_agreement": np.mean(logits.argmax(1) == taught.argmax(1))}, rel=2e-5)
 
 
+def test_a_step_is_traced_once():
+    traced = []
+
+    class Counting(quantize.Distiller):
+        def train_step(self, data):
+            traced.append(data)
+            return super().train_step(data)
+
+    distiller = Counting(aware(), teacher())
+    distiller.compile(tf_keras.optimizers.Adam(0.01), HARD)
+    distiller.fit(*examples(), batch_size=4, epochs=1, verbose=0)
+    assert len(traced) == 1
+
+
 def test_one_sgd_step_moves_the_head_by_the_gradient():
     (x, y), model, guide = examples(), aware(), teacher()
     before = {v.name: v.numpy() for v in model.get_layer("logits").trainable_variables}
