@@ -18,10 +18,11 @@ def draw_gains(verdicts):
       verdicts: {which students, in words: a verdict of results.json with a difference}.
     """
     rows = [
-        (name, verdict["difference"], *verdict["interval"]) for name, verdict in verdicts.items()]
+        (name, verdict["verdict"], verdict["difference"], *verdict["interval"])
+        for name, verdict in verdicts.items()]
     told = "; ".join(
         f"{name} {wording.points(difference)} points, interval {wording.points(low)} to "
-        f"{wording.points(high)}" for name, difference, low, high in rows)
+        f"{wording.points(high)}, {said}" for name, said, difference, low, high in rows)
     return drawing(
         "Gain in top-1, percentage points", f"Distilled minus baseline: {told}.", draw_forest,
         rows)
@@ -33,14 +34,15 @@ def draw_forest(figure, colours, rows):
     Args:
       figure: a matplotlib figure.
       colours: {name: colour}.
-      rows: list of (name, difference, low, high), fractions, the last two None where unknown.
+      rows: list of (name, verdict, difference, low, high), the numbers fractions, the last two None
+        where unknown. The colour is the verdict's: an interval that just excludes 0 is not enough
+        where the test of `comparison.paired_difference` says otherwise.
     """
     figure.set_size_inches(4.6, 0.95 + 0.33 * len(rows))
     axes = figure.subplots()
     axes.axvline(0, color=colours["ink"], linewidth=1, linestyle=":")
-    for position, (name, difference, low, high) in enumerate(rows):
-        better = low is not None and (low > 0 or high < 0)
-        colour = colours["soft"] if not better else colours["good" if low > 0 else "bad"]
+    for position, (name, verdict, difference, low, high) in enumerate(rows):
+        colour = colours[{"helps": "good", "hurts": "bad"}.get(verdict, "soft")]
         text = f"{name}: {wording.points(difference)} points"
         if low is not None:
             text += f", interval {wording.points(low)} to {wording.points(high)}"
@@ -49,7 +51,7 @@ def draw_forest(figure, colours, rows):
         axes.plot(100 * difference, position, "o", color=colour, markersize=8, gid=hint(text))
         axes.text(1.02, position, wording.points(difference), va="center",
                   transform=axes.get_yaxis_transform())
-    reach = 115 * max([0.005, *(abs(bound or 0) for row in rows for bound in row[1:])])
+    reach = 115 * max([0.005, *(abs(bound or 0) for row in rows for bound in row[2:])])
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)), [_short(name) for name, *_ in rows])

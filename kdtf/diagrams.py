@@ -190,9 +190,10 @@ def draw_slices(column, rows, most=14):
       most: slices at most.
     """
     shown = [
-        (f"{row['value'] or 'missing'} ({row['examples']:,})", row["difference"], *row["interval"])
+        (f"{row['value'] or 'missing'} ({row['examples']:,})", row["verdict"], row["difference"],
+         *row["interval"])
         for row in rows[:most]]
-    told = "; ".join(f"{name} {wording.points(difference)}" for name, difference, *_ in shown)
+    told = "; ".join(f"{name} {wording.points(difference)}" for name, _, difference, *_ in shown)
     left = "" if len(rows) <= most else f" The {most} largest of {len(rows)}."
     return drawing(
         f"Gain by {column}", f"Gain in top-1 by {column}, points: {told}.", draw_forest, shown,

@@ -210,9 +210,9 @@ def _cards(models, verdict):
     share = None if top1 is None or not teacher else top1 / teacher
     device = (student.get("benchmark") or {}).get("device")
     return [
-        (f"Top-1 of the {name.replace('_', ' ')} student", wording.percent(top1),
+        (f"Top-1 of the {name.replace('_', ' ')} student", wording.quantity(top1, "fraction"),
          "" if gain is None else f"distillation: {wording.points(gain)} points"),
-        ("Share of the teacher's top-1", wording.percent(share),
+        ("Share of the teacher's top-1", wording.quantity(share, "fraction"),
          "" if teacher is None else f"teacher {wording.percent(teacher)}"),
         ("File size", wording.megabytes(student.get("size_bytes")), "TFLite"),
         ("p95 latency", wording.milliseconds((student.get("latency_ms") or {}).get("p95")),

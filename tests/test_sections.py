@@ -1,4 +1,4 @@
-from kdtf import photos, sections
+from kdtf import charts, photos, sections
 
 MISTAKES = {
     "student": "distilled",
@@ -69,3 +69,9 @@ def test_report_is_about_what_ships():
     names = ["baseline", "distilled", "baseline_int8", "distilled_int8"]
     assert sections.compared(dict.fromkeys(names)) == ("baseline_int8", "distilled_int8")
     assert sections.compared(dict.fromkeys(names[:2])) == ("baseline", "distilled")
+
+
+def test_a_gain_has_the_colour_of_its_verdict():
+    found = {"verdict": "no difference shown", "difference": 0.023, "interval": [0.0001, 0.046]}
+    assert "--chart-good" not in charts.draw_gains({"8-bit files": found}).svg
+    assert "--chart-good" in charts.draw_gains({"8-bit files": found | {"verdict": "helps"}}).svg
