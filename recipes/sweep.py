@@ -1,12 +1,13 @@
-"""One job over several seeds: mean and interval of every figure, and of the gain.
+"""One job over several seeds: mean and interval of every figure, of gains and of what 8 bits cost.
 
     python recipes/sweep.py --seeds 0 1 2 --run-dir runs/grocery -- --data shards/ --teacher t.keras
 
 Everything after `--` goes to recipes/distill.py. Each seed has its own run directory
 `<run-dir>/seed-<n>`; `summary.md` and `summary.json` beside them hold the table. The interval is
-Student's t over seeds; the gain is taken seed by seed, since both students of a seed share their
-start and batches. A killed sweep continues when the same command is given again. TensorBoard's tab
-of HParams has a row for each model of each seed (`tensorboard --logdir <run-dir>`).
+Student's t over seeds; differences are taken seed by seed, since both students of a seed share
+their start and batches. A killed sweep continues when the same command is given again.
+TensorBoard's tab of HParams has a row for each model of each seed (`tensorboard --logdir
+<run-dir>`).
 
 Cost: the number of seeds times that of recipes/distill.py.
 """
@@ -22,6 +23,13 @@ import train_teacher
 from kdtf import comparison, files, intervals
 
 FIGURES = ("top1", "top5", "macro_f1", "head_top1", "tail_top1", "ece", "nll")
+# What distillation brings, to float students and to 8-bit ones, and what 8 bits cost each of them.
+PAIRS = (
+    ("baseline", "distilled"),
+    ("baseline_int8", "distilled_int8"),
+    ("baseline", "baseline_int8"),
+    ("distilled", "distilled_int8"),
+)
 
 
 def summarise(runs):
@@ -32,35 +40,33 @@ def summarise(runs):
 
     Returns:
       {"seeds", "models": {model: {figure: {"mean", "interval", "values"}}},
-       "gain": {figure: the same of distilled minus baseline}, and of the gain in top-1 what
-       `comparison.seed_difference` returns: "verdict", "p_value", "needed_seeds" and so on}. A
+       "differences": {"distilled - baseline" and so on, for each of `PAIRS` that was measured:
+       {"figures": {figure: the same of the difference, seed by seed}, and of that in top-1 what
+       `comparison.seed_difference` returns: "verdict", "p_value", "needed_seeds" and so on}}}. A
        figure that a run did not measure is left out.
     """
     models = {
         model: _figures([run["models"][model] for run in runs]) for model in runs[0]["models"]
     }
-    gains = [
-        {
-            figure: run["models"]["distilled"][figure] - run["models"]["baseline"][figure]
-            for figure in FIGURES
-            if None not in (run["models"]["distilled"][figure], run["models"]["baseline"][figure])
-        }
-        for run in runs
-    ]
-    gain = _figures(gains)
-    top1 = [models[name]["top1"]["values"] for name in ("baseline", "distilled")]
-    return {"models": models, "gain": gain} | comparison.seed_difference(*top1)
+    differences = {
+        f"{second} - {first}": {"figures": _figures(_differences(runs, first, second))}
+        | comparison.seed_difference(*(models[name]["top1"]["values"] for name in (first, second)))
+        for first, second in PAIRS
+        if first in models and second in models
+    }
+    return {"seeds": len(runs), "models": models, "differences": differences}
 
 
 def table(summary):
-    """Markdown: a row per model and one for the gain; mean ± half the interval."""
+    """Markdown: a row per model and per difference; mean ± half the interval."""
     lines = [
         f"{summary['seeds']} seeds; mean ± half width of the 95 % interval (Student's t).",
         "",
         "| | " + " | ".join(FIGURES) + " |",
         "|---" * (len(FIGURES) + 1) + "|",
     ]
-    rows = summary["models"] | {"distilled - baseline": summary["gain"]}
+    differences = summary["differences"]
+    rows = summary["models"] | {name: found["figures"] for name, found in differences.items()}
     for name, figures in rows.items():
         cells = []
         for figure in FIGURES:
@@ -72,15 +78,30 @@ def table(summary):
             spread = f" ± {(high - low) / 2 * scale:.{digits}f}" if high > low else ""
             cells.append(f"{mean * scale:.{digits}f}{spread}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    values = summary["gain"]["top1"]["values"]
-    lines += ["", "Gain in top-1 by seed: " + ", ".join(f"{100 * v:+.2f}" for v in values)]
-    lines += [f"Verdict over seeds: **{summary['verdict']}** (p = {summary['p_value']:.3f})."]
-    if summary["needed_seeds"]:
-        lines += [
-            f"A gain of this size and spread is told in {summary['power']:.0%} of the sweeps with "
-            f"{summary['needed_seeds']:,} seeds."
-        ]
+    lines += ["", "Top-1 by seed, and the verdict over seeds:", ""]
+    for name, found in differences.items():
+        values = ", ".join(f"{100 * v:+.2f}" for v in found["figures"]["top1"]["values"])
+        line = f"- {name}: {values}. **{found['verdict']}** (p = {found['p_value']:.3f})."
+        if found["needed_seeds"]:
+            line += (
+                f" A difference of this size and spread is told in {found['power']:.0%} of the "
+                f"sweeps with {found['needed_seeds']:,} seeds."
+            )
+        lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def _differences(runs, first, second):
+    """For each run the second model's figures minus the first's."""
+    pairs = [(run["models"][first], run["models"][second]) for run in runs]
+    return [
+        {
+            figure: after[figure] - before[figure]
+            for figure in FIGURES
+            if None not in (before[figure], after[figure])
+        }
+        for before, after in pairs
+    ]
 
 
 def _figures(rows):

@@ -450,21 +450,26 @@ def results_with(top1):
     return {"models": rows}
 
 
-def test_sweep_takes_the_gain_seed_by_seed():
+def test_sweep_takes_differences_seed_by_seed():
     """Goldens: gains 1, 2 and 3 points; t(0.975, 2) = 4.302653, sd 1, half width 2.4841."""
     runs = [
-        results_with({"teacher": 0.9, "baseline": b, "distilled": d})
+        results_with({"teacher": 0.9, "baseline": b, "distilled": d, "distilled_int8": d - 0.01})
         for b, d in ((0.80, 0.81), (0.70, 0.72), (0.60, 0.63))
     ]
     summary = sweep.summarise(runs)
-    gain = summary["gain"]["top1"]
+    assert list(summary["differences"]) == ["distilled - baseline", "distilled_int8 - distilled"]
+    found = summary["differences"]["distilled - baseline"]
+    gain = found["figures"]["top1"]
     np.testing.assert_allclose(gain["mean"], 0.02)
     np.testing.assert_allclose(gain["interval"], [0.02 - 0.024841, 0.02 + 0.024841], atol=1e-6)
-    assert summary["verdict"] == "no difference shown"
-    assert (summary["seeds"], summary["needed_seeds"]) == (3, 5)
-    assert "told in 80% of the sweeps with 5 seeds" in sweep.table(summary)
+    assert found["verdict"] == "no difference shown"
+    assert (summary["seeds"], found["needed_seeds"]) == (3, 5)
+    table = sweep.table(summary)
+    assert "told in 80% of the sweeps with 5 seeds" in table
     assert "tail_top1" not in summary["models"]["baseline"]
-    assert "| distilled - baseline | 2.00 ± 2.48 |" in sweep.table(summary)
+    assert "| distilled - baseline | 2.00 ± 2.48 |" in table
+    assert "| distilled_int8 - distilled | -1.00 |" in table.replace(" ± 0.00", "")
+    assert "- distilled_int8 - distilled: -1.00, -1.00, -1.00. **hurts**" in table
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(0.05, "helps"), (-0.05, "hurts")])
@@ -473,7 +478,7 @@ def test_sweep_verdict(shift, verdict):
         results_with({"baseline": b, "distilled": b + shift + e})
         for b, e in ((0.8, 0.001), (0.7, 0.0), (0.6, -0.001))
     ]
-    assert sweep.summarise(runs)["verdict"] == verdict
+    assert sweep.summarise(runs)["differences"]["distilled - baseline"]["verdict"] == verdict
 
 
 def test_the_run_says_what_the_cache_saved(run, shards, config):
