@@ -56,7 +56,7 @@ class Config:
 EMBEDDED = Config(image_size=96, epochs=10, views=8, qat_epochs=2, weights=None)
 EMBEDDED_DATA = {"classes": 40, "photos": 2400, "size": 128, "examples_per_shard": 128}
 EMBEDDED_TEACHER = train_teacher.Config(
-    backbone="resnet14_v2", image_size=96, epochs=8, mixup=0.0, cutmix=0.0
+    backbone="resnet14_v2", image_size=96, epochs=12, mixup=0.0, cutmix=0.0
 )
 REAL_TEACHER = train_teacher.Config(backbone="mobilenet_v2", weights="imagenet")
 
