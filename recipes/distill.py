@@ -12,7 +12,7 @@ The teacher scores `--views` views of each training photo once, and both student
 these views, float and 8 bits; later runs with the same teacher and data find them scored. With
 `--live-teacher` it scores a new view of every photo in every epoch.
 
-Cost: with no arguments 16 minutes of processor time. On 2,640 photos at 224 px four to six
+Cost: with no arguments 11 minutes on two cores. On 2,640 photos at 224 px four to six
 minutes a student plus the teacher's forward passes. What it gave: docs/grocery.md.
 """
 
