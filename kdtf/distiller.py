@@ -116,8 +116,8 @@ class Distiller(TrainStep, keras.Model):
     def load_weights(self, filepath, *args, **kwargs):
         """Loads what `save_weights` saved, the optimizer's state included if compiled."""
         # Keras drops the state of an optimizer that has no variables yet, with a warning.
-        if self.compiled and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+        if self.compiled:
+            self._build_optimizer()
         return super().load_weights(filepath, *args, **kwargs)
 
     def get_config(self):

@@ -82,13 +82,9 @@ class TrainStep:
 
     def make_train_function(self, force=False):
         """What `fit` calls in every step; see Keras."""
-        optimizer = self.optimizer
-        # Else the first trace makes its variables, and TensorFlow has to trace a second time: ten
-        # seconds for MobileNetV3-Small.
-        built = getattr(optimizer, "built", getattr(optimizer, "_built", False))
-        if not built and hasattr(optimizer, "build"):  # tf_keras.optimizers.legacy has none
-            with self.distribute_strategy.scope():
-                optimizer.build(self.trainable_variables)
+        # Else the first trace makes the optimizer's variables, and TensorFlow has to trace a second
+        # time: ten seconds for MobileNetV3-Small.
+        self._build_optimizer()
         return super().make_train_function(force)
 
     def test_step(self, data):
@@ -111,6 +107,14 @@ class TrainStep:
         """alpha, and temperature where there are soft targets: numbers or callables of the step."""
         mixture = {"alpha": self._alpha, "temperature": self._temperature}
         return mixture if self._uses_soft_targets else {"alpha": self._alpha}
+
+    def _build_optimizer(self):
+        """Makes the optimizer's variables, unless it has them."""
+        optimizer = self.optimizer
+        built = getattr(optimizer, "built", getattr(optimizer, "_built", False))
+        if not built and hasattr(optimizer, "build"):  # tf_keras.optimizers.legacy has none
+            with self.distribute_strategy.scope():
+                optimizer.build(self.trainable_variables)
 
     @property
     def _uses_soft_targets(self):
