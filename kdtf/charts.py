@@ -21,8 +21,8 @@ def draw_gains(verdicts):
         (name, verdict["verdict"], verdict["difference"], *verdict["interval"])
         for name, verdict in verdicts.items()]
     told = "; ".join(
-        f"{name} {wording.points(difference)} points, interval {wording.points(low)} to "
-        f"{wording.points(high)}, {said}" for name, said, difference, low, high in rows)
+        f"{name} {wording.points(difference)} points, {wording.span(interval)}, {said}"
+        for name, said, difference, *interval in rows)
     return drawing(
         "Gain in top-1, percentage points", f"Distilled minus baseline: {told}.", draw_forest,
         rows)
@@ -45,7 +45,7 @@ def draw_forest(figure, colours, rows):
         colour = colours[{"helps": "good", "hurts": "bad"}.get(verdict, "soft")]
         text = f"{name}: {wording.points(difference)} points"
         if low is not None:
-            text += f", interval {wording.points(low)} to {wording.points(high)}"
+            text += f", {wording.span((low, high))}"
             axes.plot([100 * low, 100 * high], [position] * 2, color=colour, linewidth=3,
                       solid_capstyle="butt")
         axes.plot(100 * difference, position, "o", color=colour, markersize=8, gid=hint(text))

@@ -15,7 +15,19 @@ from kdtf.intervals import check_confidence, mean_interval
 from kdtf.metrics import share_hits
 from kdtf.predictions import check_same_photos
 
+NO_DIFFERENCE = "no difference shown"
 _MOST_SEEDS = 2**20
+
+
+def verdict(*intervals):
+    """What intervals [low, high] of a difference say together: they all have to exclude 0.
+
+    Returns:
+      "helps" where all lie above 0, "hurts" where all lie below, else `NO_DIFFERENCE`.
+    """
+    if all(low > 0 for low, _ in intervals):
+        return "helps"
+    return "hurts" if all(high < 0 for _, high in intervals) else NO_DIFFERENCE
 
 
 def paired_difference(correct_baseline, correct_distilled, confidence=0.95, power=0.8):
@@ -59,11 +71,9 @@ def paired_difference(correct_baseline, correct_distilled, confidence=0.95, powe
     discordant = only_distilled + only_baseline
     p_value = (
         float(scipy.stats.binomtest(only_distilled, discordant).pvalue) if discordant else 1.0)
-    verdict = "no difference shown"
-    if p_value < 1 - confidence and (low > 0 or high < 0):
-        verdict = "helps" if low > 0 else "hurts"
+    said = verdict([low, high])
     return {
-        "verdict": verdict,
+        "verdict": said if p_value < 1 - confidence else NO_DIFFERENCE,
         "difference": (only_distilled - only_baseline) / examples,
         "interval": [low, high],
         "confidence": confidence,
@@ -178,16 +188,15 @@ def seed_difference(baseline, distilled, confidence=0.95, power=0.8):
             f"{baseline.shape} and {distilled.shape}")
     gains = distilled - baseline
     found = mean_interval(gains, confidence)
-    low, high = found["interval"]
     spread = float(gains.std(ddof=1))
     if spread:
         p_value = float(scipy.stats.ttest_1samp(gains, 0.0).pvalue)
     else:
         p_value = 0.0 if found["mean"] else 1.0
     return {
-        "verdict": "helps" if low > 0 else "hurts" if high < 0 else "no difference shown",
+        "verdict": verdict(found["interval"]),
         "difference": found["mean"],
-        "interval": [low, high],
+        "interval": found["interval"],
         "confidence": confidence,
         "p_value": p_value,
         "seeds": len(gains),

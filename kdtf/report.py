@@ -150,7 +150,6 @@ def _view(results, config, mistakes, layers, run):
 def _verdict_text(verdict, models):
     if not verdict or verdict.get("difference") is None:
         return "The run holds no paired comparison of the distilled student with the baseline."
-    low, high = verdict["interval"]
     baseline, distilled = (
         wording.percent(models.get(name, {}).get("top1")) for name in sections.compared(models))
     bits = " 8-bit" if sections.compared(models)[1].endswith("int8") else ""
@@ -158,8 +157,7 @@ def _verdict_text(verdict, models):
         f"On the same {verdict['test_examples']:,} test photos the distilled{bits} student gets "
         f"{distilled} right, the baseline student {baseline}: a difference of "
         f"{wording.points(verdict['difference'])} percentage points "
-        f"({wording.confidence(verdict)} interval {wording.points(low)} to "
-        f"{wording.points(high)}, exact McNemar "
+        f"({wording.confidence(verdict)} {wording.span(verdict['interval'])}, exact McNemar "
         f"p {wording.p_value(verdict['p_value'])}).")
     meaning = {
         "helps": "With the teacher's help the same small model recognises more products.",

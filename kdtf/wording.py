@@ -50,9 +50,15 @@ def share(fraction):
     return f"{100 * fraction:.0f} %"
 
 
+def ends(interval):
+    """The ends of a difference's interval in percentage points, "+0.1 to +2.3"."""
+    low, high = interval
+    return f"{points(low)} to {points(high)}"
+
+
 def span(interval):
-    """The interval of a difference in percentage points, "interval +0.1 to +2.3"."""
-    return f"interval {points(interval[0])} to {points(interval[1])}"
+    """The same with its name, "interval +0.1 to +2.3"."""
+    return f"interval {ends(interval)}"
 
 
 def confidence(verdict):

@@ -71,7 +71,7 @@ def measure(planned, results, seeds, labels, confidence=0.95):
                     confidence)
                 for name in measured
             },
-            "verdict": _verdict(over_seeds["interval"], over_photos["interval"]),
+            "verdict": comparison.verdict(over_seeds["interval"], over_photos["interval"]),
         })
     return rows
 
@@ -89,8 +89,8 @@ def table(rows):
                 wording.percent(row["baseline"]),
                 wording.percent(row["distilled"]),
                 wording.points(row["gain"]),
-                _interval(row["over_seeds"]["interval"]),
-                _interval(row["over_photos"]["interval"]),
+                wording.ends(row["over_seeds"]["interval"]),
+                wording.ends(row["over_photos"]["interval"]),
                 *(wording.points(parts[name]["mean"]) if name in parts else ""
                   for name in ("head_top1", "tail_top1")),
                 *(f"{parts[name]['mean']:+.3f}" for name in ("nll", "ece")),
@@ -142,16 +142,6 @@ def _draw_axes(figure, colours, rows):
         if number % columns == 0:
             panel.set_ylabel("gain in top-1, points")
     panels[0].legend(frameon=False, fontsize=8)
-
-
-def _verdict(*found):
-    if all(low > 0 for low, _ in found):
-        return "helps"
-    return "hurts" if all(high < 0 for _, high in found) else "no difference shown"
-
-
-def _interval(ends):
-    return " to ".join(wording.points(end) for end in ends)
 
 
 def _value(value):
