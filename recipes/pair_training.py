@@ -11,7 +11,7 @@ import tensorflow as tf
 import train_teacher
 
 import kdtf
-from kdtf import calibration, metrics, students
+from kdtf import calibration, losses, metrics, students
 
 _PREDICTED = 256  # photos in a batch of prediction
 
@@ -192,11 +192,9 @@ class Trainer:
         )
         optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
         optimizer.build(distiller.trainable_variables)
-        # Photos without a label have the number -1 and take part through the teacher's loss alone.
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
         # One call for the whole training: beside other programs, each wait for the next costs more
         # than a step.
-        distiller.compile(optimizer, loss, steps_per_execution=steps)
+        distiller.compile(optimizer, losses.label_cross_entropy, steps_per_execution=steps)
         return distiller, tf.function(lambda x: distiller(x, training=False))
 
     def _predict(self, width, steps, split):
