@@ -86,6 +86,7 @@ def training_batches(
     workers=1,
     cache=None,
     deterministic=True,
+    unlabelled=False,
 ):
     """Augmented batches in an order and with views that `seed` alone decides.
 
@@ -125,6 +126,9 @@ def training_batches(
         or None. What is copied already and has not changed is kept (`shard_cache`).
       deterministic: if False, a batch that is ready overtakes one that is not. The batches of an
         epoch and their views stay the same; only their order may differ from run to run.
+      unlabelled: whether photos without a label may be among them. Their label is -1 (a row of
+        zeros where mixed), their weight 1: compile `losses.label_cross_entropy`, which leaves them
+        to the teacher.
 
     Returns:
       `tf.data.Dataset` of (x, label int32 [batch], or float32 [batch, classes] where mixed, sample
@@ -134,9 +138,10 @@ def training_batches(
       "teacher_logits": float32 [batch, classes], of several teachers [batch, teachers, classes]}.
 
     Raises:
-      ValueError: unknown split or column, an empty split, class_weights of another length, a batch
-        that does not divide by the workers, logits cached of other data or another augmentation,
-        a shard that is not what `dataset.json` says (found by `cache`).
+      ValueError: unknown split or column, an empty split, photos without a label that were not
+        asked for, class_weights of another length, a batch that does not divide by the workers,
+        logits cached of other data or another augmentation, a shard that is not what
+        `dataset.json` says (found by `cache`).
       tf.errors.InvalidArgumentError: while reading: a photo whose cached logits are another's.
     """
     names = tf.constant([shard.file for shard in info.split(split).shards])
@@ -145,7 +150,7 @@ def training_batches(
     if cached_logits is not None:
         cached_logits.check(info, split, augmentation)
         view_seed = cached_logits.settings.seed
-    _check(info, split, batch_size)
+    _check(info, split, batch_size, unlabelled)
     batch_size = min(batch_size, info.split(split).examples)
     if batch_size % workers or not 0 <= worker < workers:
         raise ValueError(
@@ -254,16 +259,17 @@ def steps_per_epoch(info, split, batch_size):
     return max(1, info.split(split).examples // batch_size)
 
 
-def _check(info, split, batch_size):
+def _check(info, split, batch_size, unlabelled=False):
     if info.split(split).examples == 0:
         raise ValueError(f"split {split!r} of {info.directory} is empty")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
     labelled = sum(info.split(split).class_counts)
-    if labelled != info.split(split).examples:
+    if labelled != info.split(split).examples and not unlabelled:
         raise ValueError(
             f"split {split!r} of {info.directory} has {info.split(split).examples} photos but "
-            f"{labelled} labels: supervised batches need a label for every photo"
+            f"{labelled} labels: evaluation, and training on labels, need one for every photo. To "
+            "train on the others through a teacher, ask training_batches for unlabelled=True"
         )
 
 
@@ -318,7 +324,8 @@ def _parser(info, columns, class_weights):
 
     def parse(records):
         x, label = parse_photo(records)
-        return x, label, tf.gather(weights, label)
+        weight = tf.where(label < 0, 1.0, tf.gather(weights, tf.maximum(label, 0)))
+        return x, label, weight
 
     return parse
 

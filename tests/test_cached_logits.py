@@ -12,6 +12,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import reference
 import tensorflow as tf
 import tf_keras
 from PIL import Image
@@ -32,9 +33,12 @@ def encode_noise(photo):
     return to_jpeg(Image.fromarray(noise).resize((40, 30)))
 
 
-def write_photos(out, seed=0):
+def write_photos(out, seed=0, labelled=PHOTOS):
     photos = [
-        shards.Photo(f"photo/{n}", n, "train", CLASSES[n % 12], {"region": "ns"[n % 2]})
+        shards.Photo(
+            f"photo/{n}", n, "train", CLASSES[n % 12] if n < labelled else None,
+            {"region": "ns"[n % 2]},
+        )
         for n in range(PHOTOS)
     ]
     shards.write_dataset(
@@ -124,20 +128,20 @@ def test_without_cached_logits_every_epoch_has_new_views(info):
     assert len(np.intersect1d(epochs[0], epochs[3])) < 3
 
 
-def float_distiller(teacher, **options):
+def float_distiller(teacher, loss=None, **options):
     distiller = Distiller(small_teacher(3), teacher, temperature=3.0, alpha=0.6, **options)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(keras.optimizers.SGD(1e-3), loss)
     return distiller
 
 
-def int8_distiller(teacher, **options):
+def int8_distiller(teacher, loss=None, **options):
     calibration = [np.random.default_rng(0).uniform(0, 255, (8, SIZE, SIZE, 3)).astype("float32")]
     keras.utils.set_random_seed(3)
     student = students.tiny_cnn(12, image_size=SIZE, channels=3)
     model = quantize.quantize_aware(student, calibration)
     distiller = quantize.Distiller(model, teacher, temperature=3.0, alpha=0.6, **options)
-    loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = loss or tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(tf_keras.optimizers.SGD(1e-5), loss)
     return distiller
 
@@ -160,6 +164,24 @@ def test_training_without_the_teacher_is_training_with_it(build, info, teacher, 
     for name in ("loss", "soft_loss", "hard_loss"):
         np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=2e-3)
     assert histories[0]["teacher_agreement"] == histories[1]["teacher_agreement"]
+
+
+@pytest.mark.parametrize("build", [float_distiller, int8_distiller])
+def test_photos_without_a_label_are_taught_by_the_cached_logits_alone(build, teacher, tmp_path):
+    info = write_photos(tmp_path, labelled=9)
+    cached, _ = cache_logits.cache(info, [teacher], views=1, batch_size=4, seed=5)
+    x, y, weight = next(iter(batches(info, cached, batch_size=PHOTOS, unlabelled=True)))
+    labels = y.numpy()
+    assert (labels < 0).sum() == PHOTOS - 9
+    distiller = build(None, loss=losses.label_cross_entropy)
+    student = distiller.student(x["image"], training=True).numpy()
+    hard = reference.cross_entropy(np.maximum(labels, 0), student)[labels >= 0]
+    soft = reference.soft_target_kl(x["teacher_logits"].numpy(), student, 3.0)
+    logs = distiller.train_on_batch(x, y, weight, return_dict=True)
+    np.testing.assert_allclose(logs["hard_loss"], hard.sum() / PHOTOS, rtol=1e-4)
+    np.testing.assert_allclose(logs["soft_loss"], soft.mean(), rtol=1e-4)
+    want = 0.4 * hard.sum() / PHOTOS + 0.6 * soft.mean()
+    np.testing.assert_allclose(logs["loss"], want, rtol=1e-4)
 
 
 def test_an_ensemble_s_target_is_the_mean_of_its_members_probabilities(info, teacher, tmp_path):

@@ -261,12 +261,43 @@ def test_wrong_requests_are_refused(info, call, message):
         call(info)
 
 
-def test_unlabelled_photos_are_refused_where_labels_are_needed(tmp_path):
-    members = photos(2) + [shards.Photo("x", (1, 2, 3), "train")]
-    written, _ = shards.write_dataset(
-        tmp_path, members, encode_solid, classes=tuple(COLOURS), workers=1
+@pytest.fixture
+def partly_labelled(tmp_path):
+    members = photos(2) + [shards.Photo(name, (1, 2, 3), "train") for name in "xyz"]
+    shards.write_dataset(tmp_path, members, encode_solid, classes=tuple(COLOURS), workers=1)
+    return data.DatasetInfo.load(tmp_path)
+
+
+def test_unlabelled_photos_are_refused_where_they_were_not_asked_for(partly_labelled):
+    message = "9 photos but 6 labels: .* ask training_batches for unlabelled=True"
+    with pytest.raises(ValueError, match=message):
+        plain(partly_labelled)
+    with pytest.raises(ValueError, match=message):
+        data.evaluation_batches(partly_labelled, "train", 4, 16)
+
+
+def test_unlabelled_photos_have_label_minus_1_and_weight_1(partly_labelled):
+    batches = plain(
+        partly_labelled, unlabelled=True, batch_size=9, epochs=1, class_weights=[2.0, 3.0, 4.0]
     )
-    with pytest.raises(ValueError, match="7 photos but 6 labels"):
-        plain(written)
-    with pytest.raises(ValueError, match="7 photos but 6 labels"):
-        data.evaluation_batches(written, "train", 4, 16)
+    ((x, label, weight),) = listed_parts(batches)
+    dark = x["image"].mean(axis=(1, 2, 3)) < 10
+    assert sorted(label) == [-1, -1, -1, 0, 0, 1, 1, 2, 2]
+    np.testing.assert_array_equal(label < 0, dark)
+    np.testing.assert_array_equal(weight, np.where(label < 0, 1, label + 2))
+
+
+def test_mixed_with_an_unlabelled_photo_a_label_keeps_its_share(partly_labelled):
+    mixing = augment.Augmentation(mixup=1.0)
+    batches = plain(
+        partly_labelled, unlabelled=True, batch_size=9, epochs=1, augmentation=mixing
+    )
+    ((_, label, weight),) = listed_parts(batches)
+    shares = label.sum(axis=1)  # of photos with a label
+    assert label.shape == (9, 3) and (label >= 0).all() and (shares <= 1 + 1e-6).all()
+    assert (shares < 0.999).any() and (shares > 0.001).any()
+    np.testing.assert_allclose(weight, 1, rtol=1e-6)
+
+
+def listed_parts(batches):
+    return [tf.nest.map_structure(np.asarray, batch) for batch in batches]
