@@ -47,9 +47,16 @@ class Job:
     seed: int
 
     @property
+    def seen(self):
+        """The condition as this student meets it: a baseline can't learn from unlabelled photos."""
+        if self.student == "baseline":
+            return replace(self.condition, unlabelled=False)
+        return self.condition
+
+    @property
     def name(self):
         """Of its file: settings that a baseline does not feel are not in it."""
-        condition = asdict(self.condition)
+        condition = asdict(self.seen)
         if self.student == "baseline":
             del condition["teacher"], condition["unlabelled"]
         parts = [f"{key}={_text(condition[key])}" for key in sorted(condition)]

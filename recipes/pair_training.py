@@ -108,7 +108,7 @@ class Trainer:
     def run(self, job):
         """Trains a `conditions.Job`; returns what its file holds, ready for JSON."""
         started = time.monotonic()
-        settings, condition = self._settings, job.condition
+        settings, condition = self._settings, job.seen
         steps = settings.steps(len(self._labels["train"]), condition.length)
         alpha = settings.alpha if job.student == "distilled" else 0.0
         distiller = self.distiller(condition.width, steps, alpha, job.seed)

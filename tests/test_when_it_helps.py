@@ -34,6 +34,25 @@ def test_unlabelled_points_share_the_baseline_of_their_label_fraction():
     assert sum(name.startswith("baseline") for name in names) == 5
 
 
+@pytest.mark.parametrize("student", conditions.STUDENTS)
+def test_jobs_of_one_name_are_one_training(student):
+    planned = conditions.points([axis for axis in conditions.AXES if axis != "teacher"], ["t"])
+    trainings = {}
+    for point in planned:
+        job = Job(student, point.condition, 0)
+        trainings.setdefault(job.name, set()).add(job.seen)
+    assert len(trainings) > 9
+    assert all(len(seen) == 1 for seen in trainings.values())
+
+
+def test_a_baseline_s_batches_hold_no_photo_without_a_label():
+    added = Condition("t", label_fraction=0.1, unlabelled=True)
+    for student, used_photos in (("baseline", 10), ("distilled", len(LABELS))):
+        told, used = conditions.visible_labels(LABELS, CLASSES, Job(student, added, 0).seen, 0)
+        assert used.sum() == used_photos
+        assert (told[used] < 0).any() == (student == "distilled")
+
+
 def test_jobs_finish_a_point_before_the_next():
     planned = conditions.points(["label_noise"], ["t"])
     found = conditions.jobs(planned, [3, 5])
@@ -217,6 +236,22 @@ def test_a_small_study_from_end_to_end(run, arguments, capsys):
     assert again["loss"] == pytest.approx(content["loss"], rel=1e-5)
     after = {path: path.stat().st_mtime_ns for path in (run / "jobs").iterdir()}
     assert {path for path in after if after[path] != before[path]} == {lost}
+
+
+def test_a_point_s_baseline_is_trained_on_its_labelled_photos(run, shards, arguments):
+    teacher = arguments[arguments.index("--teacher") + 1]
+    readers = {"student": lambda: view_memory.pixels(16),
+               "teacher": lambda: view_memory.logits(when_it_helps.teachers.load([teacher]), 4)}
+    memory = view_memory.read_views(run / "views", shards, readers, views=2, view_size=24)
+    labels = {split: when_it_helps.evaluation.read_truth(shards, split).labels
+              for split in ("train", "val", "test")}
+    settings = pair_training.Settings(student="cifar_cnn", image_size=16, view_size=24, views=2,
+                                      epochs=1, batch_size=16)
+    alone = Job("baseline", Condition("teacher", label_fraction=0.25), 1)
+    want = pair_training.Trainer(shards, settings, memory, labels).run(alone)
+    got = json.loads((run / "jobs" / f"{alone.name}.json").read_text())
+    assert got["predictions"] == want["predictions"]
+    assert got["loss"] == pytest.approx(want["loss"], rel=1e-5)
 
 
 def test_other_settings_in_the_same_directory_are_refused(run, arguments):
