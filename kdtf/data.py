@@ -19,6 +19,8 @@ import tensorflow as tf
 from kdtf import augment, shard_cache, views
 from kdtf.manifest import MANIFEST, DatasetInfo, Shard, Split  # noqa: F401 (read as data.*)
 
+UNLABELLED = ("refuse", "skip", "keep")
+
 
 class Example(NamedTuple):
     """One record: id, JPEG bytes, label (None where unlabelled), metadata (absent = missing)."""
@@ -86,7 +88,7 @@ def training_batches(
     workers=1,
     cache=None,
     deterministic=True,
-    unlabelled=False,
+    unlabelled="refuse",
 ):
     """Augmented batches in an order and with views that `seed` alone decides.
 
@@ -126,9 +128,10 @@ def training_batches(
         or None. What is copied already and has not changed is kept (`shard_cache`).
       deterministic: if False, a batch that is ready overtakes one that is not. The batches of an
         epoch and their views stay the same; only their order may differ from run to run.
-      unlabelled: whether photos without a label may be among them. Their label is -1 (a row of
-        zeros where mixed), their weight 1: compile `losses.label_cross_entropy`, which leaves them
-        to the teacher.
+      unlabelled: what becomes of photos without a label: "refuse", a ValueError if there are any;
+        "skip", batches and epochs are of the others; "keep", their label is -1 (a row of zeros
+        where mixed) and their weight 1: compile `losses.label_cross_entropy`, which leaves them to
+        the teacher.
 
     Returns:
       `tf.data.Dataset` of (x, label int32 [batch], or float32 [batch, classes] where mixed, sample
@@ -138,8 +141,8 @@ def training_batches(
       "teacher_logits": float32 [batch, classes], of several teachers [batch, teachers, classes]}.
 
     Raises:
-      ValueError: unknown split or column, an empty split, photos without a label that were not
-        asked for, class_weights of another length, a batch that does not divide by the workers,
+      ValueError: unknown split or column, an empty split, photos without a label where these are
+        refused, class_weights of another length, a batch that does not divide by the workers,
         logits cached of other data or another augmentation, a shard that is not what
         `dataset.json` says (found by `cache`).
       tf.errors.InvalidArgumentError: while reading: a photo whose cached logits are another's.
@@ -150,8 +153,8 @@ def training_batches(
     if cached_logits is not None:
         cached_logits.check(info, split, augmentation)
         view_seed = cached_logits.settings.seed
-    _check(info, split, batch_size, unlabelled)
-    batch_size = min(batch_size, info.split(split).examples)
+    _check_batch(batch_size)
+    batch_size = min(batch_size, count_photos(info, split, unlabelled=unlabelled))
     if batch_size % workers or not 0 <= worker < workers:
         raise ValueError(
             f"a batch of {batch_size} photos cannot be shared out to worker {worker} of {workers}: "
@@ -160,7 +163,8 @@ def training_batches(
     paths = info.paths(split) if cache is None else shard_cache.copies(info, split, cache)
     paths = tf.constant(paths)
     parse = _parser(info, columns, class_weights)
-    used = steps_per_epoch(info, split, batch_size) * batch_size
+    used = steps_per_epoch(info, split, batch_size, unlabelled=unlabelled) * batch_size
+    skips = unlabelled == "skip" and info.split(split).labelled < info.split(split).examples
 
     def view_number(epoch):
         return epoch if cached_logits is None else epoch % cached_logits.settings.views
@@ -173,7 +177,8 @@ def training_batches(
             )
         if cached_logits is not None:
             records["logits"] = cached_logits.records(shard)
-        return tf.data.Dataset.zip(records)
+        records = tf.data.Dataset.zip(records)
+        return records.filter(lambda record: _label(record["photo"]) >= 0) if skips else records
 
     def epoch_batches(epoch):
         order = tf.data.Dataset.from_tensor_slices(
@@ -217,14 +222,22 @@ def training_batches(
     return dataset.prefetch(2).with_options(_sharded_by_example())
 
 
-def evaluation_batches(info, split, batch_size, image_size, *, columns=(), crop_fraction=0.875):
+def evaluation_batches(
+    info, split, batch_size, image_size, *, columns=(), crop_fraction=0.875, unlabelled="refuse"
+):
     """Every photo of a split once, in order, resized and centre-cropped.
+
+    Photos without a label are refused, or kept with the label -1 (`unlabelled="keep"`), say to
+    calibrate on.
 
     Returns:
       `tf.data.Dataset` like that of `training_batches`; the last batch may be smaller. Views are
       the same in every pass: append `.cache()` to keep them in memory.
     """
-    _check(info, split, batch_size)
+    if unlabelled == "skip":
+        raise ValueError('unlabelled must be "refuse" or "keep" in evaluation, got "skip"')
+    photos = count_photos(info, split, unlabelled=unlabelled)
+    _check_batch(batch_size)
     parse = _parser(info, columns, None)
 
     def view(records):
@@ -234,7 +247,7 @@ def evaluation_batches(info, split, batch_size, image_size, *, columns=(), crop_
         return x, label, weight
 
     dataset = tf.data.TFRecordDataset(info.paths(split))
-    cardinality = tf.data.experimental.assert_cardinality(info.split(split).examples)
+    cardinality = tf.data.experimental.assert_cardinality(photos)
     dataset = dataset.apply(cardinality).batch(batch_size)
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(2).with_options(_sharded_by_example())
@@ -254,23 +267,41 @@ def select_inputs(model):
     return select
 
 
-def steps_per_epoch(info, split, batch_size):
+def steps_per_epoch(info, split, batch_size, *, unlabelled="refuse"):
     """Number of full batches in an epoch of `training_batches`, at least 1."""
-    return max(1, info.split(split).examples // batch_size)
+    return max(1, count_photos(info, split, unlabelled=unlabelled) // batch_size)
 
 
-def _check(info, split, batch_size, unlabelled=False):
-    if info.split(split).examples == 0:
+def count_photos(info, split, *, unlabelled="refuse"):
+    """Number of photos that `training_batches` takes of a split.
+
+    Raises:
+      ValueError: an unknown or empty split, none or not all with a label where these are needed.
+    """
+    if unlabelled not in UNLABELLED:
+        raise ValueError(f"unlabelled must be one of {', '.join(UNLABELLED)}, got {unlabelled!r}")
+    photos, labelled = info.split(split).examples, info.split(split).labelled
+    if photos == 0:
         raise ValueError(f"split {split!r} of {info.directory} is empty")
+    if unlabelled == "refuse" and labelled != photos:
+        raise ValueError(
+            f"split {split!r} of {info.directory} has {photos} photos but {labelled} labels: "
+            "evaluation, and training on labels, need one for every photo. To train on the others "
+            'through a teacher, ask training_batches for unlabelled="keep"'
+        )
+    if unlabelled == "skip" and not labelled:
+        raise ValueError(f"split {split!r} of {info.directory} has {photos} photos but no label")
+    return labelled if unlabelled == "skip" else photos
+
+
+def _check_batch(batch_size):
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
-    labelled = sum(info.split(split).class_counts)
-    if labelled != info.split(split).examples and not unlabelled:
-        raise ValueError(
-            f"split {split!r} of {info.directory} has {info.split(split).examples} photos but "
-            f"{labelled} labels: evaluation, and training on labels, need one for every photo. To "
-            "train on the others through a teacher, ask training_batches for unlabelled=True"
-        )
+
+
+def _label(record):
+    feature = tf.io.FixedLenFeature([], tf.int64, default_value=-1)
+    return tf.io.parse_single_example(record, {"label": feature})["label"]
 
 
 def _sharded_by_example():

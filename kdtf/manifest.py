@@ -31,6 +31,11 @@ class Split(NamedTuple):
     def examples(self):
         return sum(shard.examples for shard in self.shards)
 
+    @property
+    def labelled(self):
+        """Number of examples with a label."""
+        return sum(self.class_counts)
+
 
 @dataclass(frozen=True)
 class DatasetInfo:

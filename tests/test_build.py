@@ -386,6 +386,13 @@ def test_remainders_add_up_over_classes():
     assert Counter(p.split for p in photos) == {"train": 40, "val": 5, "test": 5}
 
 
+def test_photos_without_a_label_are_for_training():
+    for shares in (SHARES, dict(reversed(SHARES.items()))):
+        photos = assign_splits(unassigned({"a": 10, None: 20}), shares)
+        assert {p.split for p in photos if p.label is None} == {"train"}
+        assert Counter(p.split for p in photos if p.label) == {"train": 8, "val": 1, "test": 1}
+
+
 def test_photos_with_a_split_keep_it():
     photos = [replace(p, split="test") for p in unassigned({"a": 4})] + unassigned({"b": 4})
     found = assign_splits(photos, {"train": 1.0})

@@ -170,7 +170,7 @@ def test_training_without_the_teacher_is_training_with_it(build, info, teacher, 
 def test_photos_without_a_label_are_taught_by_the_cached_logits_alone(build, teacher, tmp_path):
     info = write_photos(tmp_path, labelled=9)
     cached, _ = cache_logits.cache(info, [teacher], views=1, batch_size=4, seed=5)
-    x, y, weight = next(iter(batches(info, cached, batch_size=PHOTOS, unlabelled=True)))
+    x, y, weight = next(iter(batches(info, cached, batch_size=PHOTOS, unlabelled="keep")))
     labels = y.numpy()
     assert (labels < 0).sum() == PHOTOS - 9
     distiller = build(None, loss=losses.label_cross_entropy)
@@ -182,6 +182,15 @@ def test_photos_without_a_label_are_taught_by_the_cached_logits_alone(build, tea
     np.testing.assert_allclose(logs["soft_loss"], soft.mean(), rtol=1e-4)
     want = 0.4 * hard.sum() / PHOTOS + 0.6 * soft.mean()
     np.testing.assert_allclose(logs["loss"], want, rtol=1e-4)
+
+
+def test_skipped_photos_take_their_logits_with_them(teacher, tmp_path):
+    info = write_photos(tmp_path, labelled=9)
+    cached, _ = cache_logits.cache(info, [teacher], views=1, batch_size=4, seed=5)
+    x, y, _ = next(iter(batches(info, cached, batch_size=9, unlabelled="skip")))
+    assert sorted(y.numpy()) == list(range(9))
+    live = teacher(x["image"]).numpy()
+    np.testing.assert_allclose(x["teacher_logits"], live, atol=float16_tolerance(live))
 
 
 def test_an_ensemble_s_target_is_the_mean_of_its_members_probabilities(info, teacher, tmp_path):

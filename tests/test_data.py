@@ -269,16 +269,20 @@ def partly_labelled(tmp_path):
 
 
 def test_unlabelled_photos_are_refused_where_they_were_not_asked_for(partly_labelled):
-    message = "9 photos but 6 labels: .* ask training_batches for unlabelled=True"
+    message = '9 photos but 6 labels: .* ask training_batches for unlabelled="keep"'
     with pytest.raises(ValueError, match=message):
         plain(partly_labelled)
     with pytest.raises(ValueError, match=message):
         data.evaluation_batches(partly_labelled, "train", 4, 16)
+    with pytest.raises(ValueError, match="must be one of refuse, skip, keep, got 'drop'"):
+        plain(partly_labelled, unlabelled="drop")
+    with pytest.raises(ValueError, match='must be "refuse" or "keep" in evaluation, got "skip"'):
+        data.evaluation_batches(partly_labelled, "train", 4, 16, unlabelled="skip")
 
 
 def test_unlabelled_photos_have_label_minus_1_and_weight_1(partly_labelled):
     batches = plain(
-        partly_labelled, unlabelled=True, batch_size=9, epochs=1, class_weights=[2.0, 3.0, 4.0]
+        partly_labelled, unlabelled="keep", batch_size=9, epochs=1, class_weights=[2.0, 3.0, 4.0]
     )
     ((x, label, weight),) = listed_parts(batches)
     dark = x["image"].mean(axis=(1, 2, 3)) < 10
@@ -287,10 +291,31 @@ def test_unlabelled_photos_have_label_minus_1_and_weight_1(partly_labelled):
     np.testing.assert_array_equal(weight, np.where(label < 0, 1, label + 2))
 
 
+def test_epochs_that_skip_unlabelled_photos_are_of_the_others(partly_labelled):
+    batches = listed_parts(plain(partly_labelled, unlabelled="skip", batch_size=3, epochs=2))
+    assert data.steps_per_epoch(partly_labelled, "train", 3, unlabelled="skip") == 2
+    labels = np.reshape([label for _, label, _ in batches], (2, 6))
+    np.testing.assert_array_equal(np.sort(labels), [[0, 0, 1, 1, 2, 2]] * 2)
+    (whole,) = listed_parts(plain(partly_labelled, unlabelled="skip", batch_size=99, epochs=1))
+    assert sorted(whole[1]) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_split_without_any_label_can_be_kept_but_not_skipped(tmp_path):
+    members = [shards.Photo(name, (1, 2, 3), "train") for name in "xyz"]
+    shards.write_dataset(tmp_path, members, encode_solid, classes=("apple",), workers=1)
+    info = data.DatasetInfo.load(tmp_path)
+    with pytest.raises(ValueError, match="'train' of .* has 3 photos but no label"):
+        plain(info, unlabelled="skip")
+    assert len(listed_parts(plain(info, unlabelled="keep", batch_size=3, epochs=1))) == 1
+    ((_, label, _),) = listed_parts(
+        data.evaluation_batches(info, "train", 4, 16, unlabelled="keep"))
+    np.testing.assert_array_equal(label, [-1, -1, -1])
+
+
 def test_mixed_with_an_unlabelled_photo_a_label_keeps_its_share(partly_labelled):
     mixing = augment.Augmentation(mixup=1.0)
     batches = plain(
-        partly_labelled, unlabelled=True, batch_size=9, epochs=1, augmentation=mixing
+        partly_labelled, unlabelled="keep", batch_size=9, epochs=1, augmentation=mixing
     )
     ((_, label, weight),) = listed_parts(batches)
     shares = label.sum(axis=1)  # of photos with a label

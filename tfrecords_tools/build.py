@@ -108,7 +108,7 @@ def summary(info, duplicates, shown=10):
     for name, split in info.splits.items():
         size = sum(shard.bytes for shard in split.shards)
         present = [count for count in split.class_counts if count]
-        unlabelled = split.examples - sum(present)
+        unlabelled = split.examples - split.labelled
         line = f"  {name:<6} {split.examples:>9,} photos, {size / 1e6:,.1f} MB, "
         line += f"{len(split.shards)} shards, {len(present)} classes present"
         if present:

@@ -190,6 +190,7 @@ def assign_splits(photos, shares, seed=0):
     Returns:
       list of `Photo`. Within a class of n photos a split of share s gets n s, rounded up or down
       so that the totals over all classes fit too; the first split gets a class's only photo.
+      Photos without a label go to "train", or the first split.
     """
     if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
         raise ValueError(f"split shares must be at least 0 and sum to 1, got {shares}")
@@ -197,8 +198,10 @@ def assign_splits(photos, shares, seed=0):
     for photo in photos:
         if not photo.split:
             groups[photo.label].append(photo.id)
-    chosen = {}
     names = list(shares)
+    # There is nothing to measure on photos without a label.
+    untold = "train" if "train" in names else names[0]
+    chosen = dict.fromkeys(groups.pop(None, ()), untold)
     owed = dict.fromkeys(names, 0.0)
     for label in sorted(groups, key=str):
         ids = sorted(groups[label], key=lambda name: _draw(seed, name))
