@@ -121,7 +121,7 @@ def _view(results, config, mistakes, layers, run):
             "no difference shown": "No difference shown",
         }.get(verdict.get("verdict"), "Not compared"),
         "verdict": _verdict_text(verdict, models),
-        "caution": _caution(verdict),
+        "caution": _caution(verdict, results.get("environment") or {}),
         "gain": _gain(results),
         "shipping": _shipping(rows, failed),
         "may_ship": bool(rows) and not failed,
@@ -167,7 +167,7 @@ def _verdict_text(verdict, models):
     return f"{numbers} {meaning}"
 
 
-def _caution(verdict):
+def _caution(verdict, environment):
     if not verdict:
         return ""
     seeds = verdict.get("seeds", 1)
@@ -179,6 +179,10 @@ def _caution(verdict):
     if verdict.get("verdict") == "no difference shown" and needed:
         words += (f" If the difference seen were the true one, about {needed:,} test photos would "
                   f"be needed to show it, with a chance of {wording.share(verdict['power'])}.")
+    photos, labels = (environment.get(f"training_{what}") for what in ("photos", "labels"))
+    if None not in (photos, labels) and labels < photos:
+        words += (f" Of {photos:,} training photos {labels:,} have a label: from the others the "
+                  "distilled student learned through the teacher, the baseline not at all.")
     return words
 
 

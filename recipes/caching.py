@@ -39,7 +39,7 @@ def facts(info, config, cached, scored, forward_s):
        a teacher asked in every step of both trainings of the distilled student, "seconds_saved":
        an estimate from `forward_s`}.
     """
-    steps = data.steps_per_epoch(info, "train", config.batch_size)
+    steps = data.steps_per_epoch(info, "train", config.batch_size, unlabelled="keep")
     epochs = config.epochs + config.qat_epochs
     asked = steps * min(config.batch_size, info.split("train").examples) * epochs
     return {

@@ -74,10 +74,17 @@ def distill(run_dir, config):
     what = f"draw {photos:,} shelf photos" if embedded else f"open {config.data}"
     stage("data", what, photos * 0.008 if embedded else 0, (run.prepare_data,))
 
-    train_photos = run.info.split("train").examples
+    train = run.info.split("train")
+    train_photos = train.examples
+    if train.labelled < train_photos:
+        print(
+            f"{train.labelled:,} of {train_photos:,} training photos have a label: the distilled "
+            "student learns the others from the teacher alone, the baseline takes as many steps "
+            "on those with a label"
+        )
     if config.teacher == ("train",):
         teacher = EMBEDDED_TEACHER if embedded else REAL_TEACHER
-        seconds = START_SECONDS + train_photos * teacher.epochs * TEACHER_SECONDS[teacher]
+        seconds = START_SECONDS + train.labelled * teacher.epochs * TEACHER_SECONDS[teacher]
         what = f"train {teacher.backbone}, {teacher.epochs} epochs at {teacher.image_size} px"
     else:
         what, seconds = f"load {', '.join(config.teacher)}", 0

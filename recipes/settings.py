@@ -74,5 +74,7 @@ def environment(info):
         "cores": os.cpu_count(),
         "data": str(info.directory),
         "data_sha256": info.sha256(),
+        "training_photos": info.split("train").examples,
+        "training_labels": info.split("train").labelled,
         "finished": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }

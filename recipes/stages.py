@@ -1,6 +1,7 @@
 """The stages of the main job: what each reads, writes and leaves out when it stands complete."""
 
 import json
+import math
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -69,11 +70,12 @@ class Run:
             self.info = data.DatasetInfo.load(folder)
         else:
             self.info = data.DatasetInfo.load(self.config.data)
-        for split in ("train", "val", "test"):
-            self.info.split(split)
+        data.count_photos(self.info, "train", unlabelled="skip")
+        for split in ("val", "test"):
+            data.count_photos(self.info, split)
         remember(self.directory / "data.json", {"data_sha256": self.info.sha256()})
         self.evaluation = Evaluation(self.directory / "evaluation", self.info)
-        self.steps = data.steps_per_epoch(self.info, "train", self.config.batch_size)
+        self.steps = self._steps_per_epoch("keep")
         self.metadata = (
             self.info.vocabulary_sizes() if self.config.student == "metadata" else None
         )
@@ -247,6 +249,10 @@ class Run:
         config = self.config
         checkpoint = EpochCheckpoint(self._checkpoint(name))
         first_epoch = checkpoint.restore(distiller)
+        # Where photos lack labels, a baseline takes as many steps, going round the others oftener.
+        unlabelled = "skip" if name.startswith("baseline") else "keep"
+        own_steps = self._steps_per_epoch(unlabelled)
+        begun, past = divmod((first_view + first_epoch) * self.steps, own_steps)
         batches = data.training_batches(
             self.info,
             "train",
@@ -254,11 +260,12 @@ class Run:
             # Live or cached, the student's pixels come from the teacher's view, if that is larger.
             max(config.image_size, teachers.image_size(self.teacher)),
             seed=config.seed,
-            epochs=first_view + epochs,
-            first_epoch=first_view + first_epoch,
+            epochs=math.ceil((first_view + epochs) * self.steps / own_steps),
+            first_epoch=begun,
             columns=self._columns(),
             cached_logits=self.cached,
-        )
+            unlabelled=unlabelled,
+        ).skip(past)
         validation = self._validation()
         board = EpochBoard(
             outcomes.folder(self.directory, name),
@@ -279,6 +286,11 @@ class Run:
             )
         return checkpoint.history
 
+    def _steps_per_epoch(self, unlabelled):
+        return data.steps_per_epoch(
+            self.info, "train", self.config.batch_size, unlabelled=unlabelled
+        )
+
     def _validation(self):
         config = self.config
         return data.evaluation_batches(
@@ -292,11 +304,8 @@ class Run:
 
     def _calibrated(self, name):
         """The student `name` in 8 bits before any training for it."""
-        config = self.config
         model = quantize.quantize_aware(self._equalized(name), self._calibration())
-        photos = data.evaluation_batches(
-            self.info, "train", CORRECTION_PHOTOS, config.image_size, columns=self._columns()
-        )
+        photos = self._training_photos(CORRECTION_PHOTOS)
         quantize.correct_biases(model, next(iter(photos))[0])
         return model
 
@@ -305,10 +314,17 @@ class Run:
         return quantize.equalize(self._float_model(name), self._calibration())
 
     def _calibration(self):
-        config = self.config
+        return self._training_photos(self.config.batch_size).take(CALIBRATION_BATCHES)
+
+    def _training_photos(self, batch_size):
         return data.evaluation_batches(
-            self.info, "train", config.batch_size, config.image_size, columns=self._columns()
-        ).take(CALIBRATION_BATCHES)
+            self.info,
+            "train",
+            batch_size,
+            self.config.image_size,
+            columns=self._columns(),
+            unlabelled="keep",
+        )
 
     def _initial_student(self):
         path = self.directory / "models" / "initial.keras"

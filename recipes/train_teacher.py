@@ -80,7 +80,7 @@ def build(info, config):
         body = resnet_v2(config.backbone, config.image_size)
     else:
         body = teachers.applications_backbone(config.backbone, config.image_size, config.weights)
-    steps = config.epochs * data.steps_per_epoch(info, "train", config.batch_size)
+    steps = config.epochs * steps_per_epoch(info, config)
     return teachers.classifier(
         body,
         len(info.classes),
@@ -133,6 +133,11 @@ def mix_labels(classes, mixup, cutmix, seed):
     return mix
 
 
+def steps_per_epoch(info, config):
+    """Steps of an epoch of `train`: a teacher learns from the photos with a label."""
+    return data.steps_per_epoch(info, "train", config.batch_size, unlabelled="skip")
+
+
 def train(info, config, out, *, verbose=1):
     """Trains and saves a teacher; an interrupted call continues.
 
@@ -148,7 +153,7 @@ def train(info, config, out, *, verbose=1):
     out = Path(out)
     keras.utils.set_random_seed(config.seed)
     model = build(info, config)
-    steps = data.steps_per_epoch(info, "train", config.batch_size)
+    steps = steps_per_epoch(info, config)
     model.compile(
         keras.optimizers.AdamW(
             cosine_schedule(config.learning_rate, steps, config.epochs),
@@ -173,6 +178,7 @@ def train(info, config, out, *, verbose=1):
         epochs=config.epochs,
         first_epoch=first_epoch,
         columns=columns,
+        unlabelled="skip",
     )
     classes = len(info.classes)
     select = data.select_inputs(model)

@@ -1,11 +1,12 @@
 """How students are trained: Distillers with optimizer, schedule and loss, for both Kerases."""
 
 import keras
+import tensorflow as tf
 import tf_keras
 import train_teacher
 
 import kdtf
-from kdtf import quantize
+from kdtf import losses, quantize
 
 
 def distiller(student, config, steps, *, distilled, teacher=None):
@@ -22,8 +23,8 @@ def distiller(student, config, steps, *, distilled, teacher=None):
     schedule = train_teacher.cosine_schedule(config.learning_rate, steps, config.epochs)
     built.compile(
         keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        losses.label_cross_entropy,
+        metrics=[_accuracy(keras)],
     )
     return built
 
@@ -40,8 +41,8 @@ def int8_distiller(model, config, steps, *, distilled, teacher=None):
     )
     built.compile(
         tf_keras.optimizers.Adam(schedule),
-        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        losses.label_cross_entropy,
+        metrics=[_accuracy(tf_keras)],
     )
     return built
 
@@ -67,6 +68,17 @@ def keeping_the_better(distiller, validation, fit):
         model.set_weights(calibrated)
     print(f"validation loss {before:.3f} calibrated, {after:.3f} trained: {kept} student kept")
     return {"history": history, "calibrated_val_loss": before, "kept": kept}
+
+
+def _accuracy(keras):
+    """The metric "accuracy" of the photos with a label, of either Keras."""
+
+    class Accuracy(keras.metrics.SparseCategoricalAccuracy):
+        def update_state(self, labels, logits, sample_weight=None):
+            labelled = tf.cast(tf.reshape(labels, [-1]) >= 0, tf.float32)
+            return super().update_state(labels, logits, labelled)
+
+    return Accuracy(name="accuracy")
 
 
 def _soft_targets(config, distilled, teacher):

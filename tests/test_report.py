@@ -112,6 +112,15 @@ def test_other_verdicts(tmp_path, verdict, headline, meaning):
         assert "−0.4 percentage points" in text and "p = 0.422" in text
 
 
+def test_students_that_learned_from_different_photos_are_said_to_have(tmp_path):
+    results = example()
+    for labels in (264, 2640):
+        results["environment"] = {"training_photos": 2640, "training_labels": labels}
+        for text in written(tmp_path, results):
+            told = "Of 2,640 training photos 264 have a label" in text
+            assert told == (labels == 264) == ("the baseline not at all" in text)
+
+
 def test_tables_hold_every_number(reports):
     html, markdown = reports
     rows = Page(html).rows
