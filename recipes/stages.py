@@ -249,8 +249,11 @@ class Run:
         config = self.config
         checkpoint = EpochCheckpoint(self._checkpoint(name))
         first_epoch = checkpoint.restore(distiller)
-        # Where photos lack labels, a baseline takes as many steps, going round the others oftener.
-        unlabelled = "skip" if name.startswith("baseline") else "keep"
+        # Where photos lack labels, a baseline takes as many steps, going round the others oftener,
+        # and so in new views: what the teacher says of the cached ones is nothing to it.
+        train = self.info.split("train")
+        skips = name.startswith("baseline") and train.labelled < train.examples
+        unlabelled = "skip" if skips else "keep"
         own_steps = self._steps_per_epoch(unlabelled)
         begun, past = divmod((first_view + first_epoch) * self.steps, own_steps)
         batches = data.training_batches(
@@ -263,7 +266,7 @@ class Run:
             epochs=math.ceil((first_view + epochs) * self.steps / own_steps),
             first_epoch=begun,
             columns=self._columns(),
-            cached_logits=self.cached,
+            cached_logits=None if skips else self.cached,
             unlabelled=unlabelled,
         ).skip(past)
         validation = self._validation()
