@@ -90,7 +90,8 @@ class Distiller(TrainStep, keras.Model):
     def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
         """keras.Model.compile, with a loss on the labels that takes logits.
 
-        `loss=None` is for training on the teacher alone (alpha=1), for example without labels.
+        `loss=None` is for training on the teacher alone (alpha=1), for example without labels;
+        where some photos have one, `losses.label_cross_entropy` takes the label -1 for none.
 
         Raises:
           ValueError: a loss that expects probabilities or is not reduced to a scalar; no loss

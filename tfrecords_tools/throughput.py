@@ -99,7 +99,7 @@ def measure(info, split, *, batch_size, image_size, rounds, seconds):
     """
     batch_size = min(batch_size, info.split(split).examples)
     pipeline = data.training_batches(
-        info, split, batch_size, image_size, seed=0, epochs=1_000_000
+        info, split, batch_size, image_size, seed=0, epochs=1_000_000, unlabelled="keep"
     )
     examples = list(itertools.islice(data.read_examples(info, split), PHOTOS))
     with tempfile.TemporaryDirectory() as folder:
