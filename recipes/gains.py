@@ -111,13 +111,44 @@ def ordered(rows):
     ]
 
 
-def draw(path, rows):
-    """Writes the curves of all measured axes as one PNG."""
+def draw(folder, rows):
+    """Writes the curves of all measured axes: `gains.png` of top-1, `parts.png` of head and tail.
+
+    Head and tail are metrics.head_classes and tail_classes, by training frequency; without a tail
+    there is no `parts.png`.
+    """
     measured = [row for row in ordered(rows) if row["gain"] is not None]
-    files.write_bytes(path, canvas.png(_draw_axes, measured))
+    files.write_bytes(folder / "gains.png", canvas.png(_draw_top1, measured))
+    if all({"head_top1", "tail_top1"} <= set(row["measures"]) for row in measured):
+        files.write_bytes(folder / "parts.png", canvas.png(_draw_parts, measured))
 
 
-def _draw_axes(figure, colours, rows):
+def _draw_top1(figure, colours, rows):
+    for panel, places, points in _panels(figure, colours, rows):
+        _whiskers(panel, places, [row["over_seeds"]["interval"] for row in points],
+                  color=colours["grid"], linewidth=7, label="95 % over seeds")
+        _whiskers(panel, places, [row["over_photos"]["interval"] for row in points],
+                  color=colours["distilled"], linewidth=2, label="95 % over photos")
+        _curve(panel, places, points, [row["gain"] for row in points],
+               color=colours["distilled"], marker="o", markersize=5)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+
+
+def _draw_parts(figure, colours, rows):
+    parts = (("head_top1", "head, 95 % over seeds", "teacher", "s", -0.12),
+             ("tail_top1", "tail, 95 % over seeds", "baseline", "o", 0.12))
+    for panel, places, points in _panels(figure, colours, rows):
+        for name, label, colour, marker, aside in parts:
+            gains = [row["measures"][name] for row in points]
+            _whiskers(panel, places + aside, [gain["interval"] for gain in gains],
+                      color=colours[colour], linewidth=1.5)
+            _curve(panel, places + aside, points, [gain["mean"] for gain in gains],
+                   color=colours[colour], marker=marker, markersize=5, label=label)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+
+
+def _panels(figure, colours, rows):
+    """Yields for each axis its panel, the places of its points, and the points."""
     axes = list(dict.fromkeys(row["axis"] for row in rows))
     columns = min(3, len(axes))
     lines = -(-len(axes) // columns)
@@ -127,21 +158,30 @@ def _draw_axes(figure, colours, rows):
         panel.set_axis_off()
     for number, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
         points = [row for row in rows if row["axis"] == axis]
-        places = range(len(points))
-        gain = np.array([100 * row["gain"] for row in points])
+        places = np.arange(len(points))
         panel.axhline(0, color=colours["ink"], linewidth=1, linestyle=":")
-        for key, colour, width, label in (
-                ("over_seeds", "grid", 7, "95 % over seeds"),
-                ("over_photos", "distilled", 2, "95 % over photos")):
-            ends = 100 * np.array([row[key]["interval"] for row in points]).T
-            panel.vlines(places, *ends, color=colours[colour], linewidth=width, label=label)
-        panel.plot(places, gain, "-o", color=colours["distilled"], markersize=5)
-        panel.set_xticks(places, [_value(row["value"]) for row in points])
+        yield panel, places, points
+        panel.set_xticks(places, [_tick(axis, row["value"]) for row in points])
         panel.set_xlim(-0.5, len(points) - 0.5)
         panel.set_title(TITLES[axis], fontsize=11)
         if number % columns == 0:
             panel.set_ylabel("gain in top-1, points")
-    panels[0].legend(frameon=False, fontsize=8)
+
+
+def _whiskers(panel, places, ends, **style):
+    panel.vlines(places, *(100 * np.array(ends).T), **style)
+
+
+def _curve(panel, places, points, gains, **style):
+    # Between two teachers there is nothing to draw a line through.
+    named = any(isinstance(row["value"], str) for row in points)
+    panel.plot(places, 100 * np.array(gains), linestyle="" if named else "-", **style)
+
+
+def _tick(axis, value):
+    if isinstance(value, str):
+        return value
+    return f"{value:.2g}×" if axis in ("length", "width") else wording.share(value)
 
 
 def _value(value):

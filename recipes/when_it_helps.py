@@ -10,8 +10,8 @@ teacher (Hinton et al., 2015, arXiv:1503.02531): same start, photos, views, orde
 settings are fixed beforehand; the test photos are looked at once, to measure.
 
 Each training is a file in `<run-dir>/jobs`; given the same command again, a killed study continues,
-and more axes, seeds or teachers may be added. `study.json`, `table.md` and `gains.png` are written
-whenever a point is complete.
+and more axes, seeds or teachers may be added. `study.json`, `table.md`, `gains.png` (top-1) and
+`parts.png` (head and tail) are written whenever a point is complete.
 
 Cost: the teacher looks at `views` views of each photo once. A training costs what the printed plan
 says; --frozen-blocks 8 makes it several times cheaper. What it gave: docs/when_it_helps.md.
@@ -113,7 +113,7 @@ class Study:
         return self.report()
 
     def report(self):
-        """Writes study.json, table.md and gains.png from what is finished; returns the rows."""
+        """Writes study.json, table.md and the curves of what is finished; returns the rows."""
         rows = gains.measure(self.points, self.results, self.seeds, self._labels["test"])
         study = {
             "settings": asdict(self.settings),
@@ -124,7 +124,7 @@ class Study:
         files.write_text(self.directory / "study.json", json.dumps(study, indent=1) + "\n")
         files.write_text(self.directory / "table.md", gains.table(rows))
         if any(row["gain"] is not None for row in rows):
-            gains.draw(self.directory / "gains.png", rows)
+            gains.draw(self.directory, rows)
         return rows
 
     def _point_ends_before(self, number):

@@ -222,7 +222,8 @@ def test_a_small_study_from_end_to_end(run, arguments, capsys):
     study = json.loads((run / "study.json").read_text())
     assert [point["value"] for point in study["points"]] == [0.1, 0.25, 0.05, 0.5]
     assert all(point["gain"] is not None for point in study["points"])
-    assert (run / "gains.png").read_bytes()[:4] == b"\x89PNG"
+    for name in ("gains.png", "parts.png"):
+        assert (run / name).read_bytes()[:4] == b"\x89PNG"
     assert (run / "table.md").read_text().count("\n") == 6
     before = {path: path.stat().st_mtime_ns for path in (run / "jobs").iterdir()}
     assert len(before) == 16
