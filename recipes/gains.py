@@ -112,14 +112,14 @@ def ordered(rows):
 
 
 def draw(folder, rows):
-    """Writes the curves of all measured axes: `gains.png` of top-1, `parts.png` of head and tail.
-
-    Head and tail are metrics.head_classes and tail_classes, by training frequency; without a tail
-    there is no `parts.png`.
+    """Writes the curves of all measured axes: `gains.png` of top-1, `parts.png` of the frequent,
+    middling and rare classes (`metrics.share_hits`). Where one of these is missing, there is no
+    `parts.png`.
     """
     measured = [row for row in ordered(rows) if row["gain"] is not None]
     files.write_bytes(folder / "gains.png", canvas.png(_draw_top1, measured))
-    if all({"head_top1", "tail_top1"} <= set(row["measures"]) for row in measured):
+    parts = {"head_top1", "mid_top1", "tail_top1"}
+    if all(parts <= set(row["measures"]) for row in measured):
         files.write_bytes(folder / "parts.png", canvas.png(_draw_parts, measured))
 
 
@@ -135,15 +135,16 @@ def _draw_top1(figure, colours, rows):
 
 
 def _draw_parts(figure, colours, rows):
-    parts = (("head_top1", "head, 95 % over seeds", "teacher", "s", -0.12),
-             ("tail_top1", "tail, 95 % over seeds", "baseline", "o", 0.12))
+    parts = (
+        ("head", "teacher", "s", -0.2), ("mid", "other", "^", 0), ("tail", "baseline", "o", 0.2))
     for panel, places, points in _panels(figure, colours, rows):
-        for name, label, colour, marker, aside in parts:
-            gains = [row["measures"][name] for row in points]
+        for part, colour, marker, aside in parts:
+            gains = [row["measures"][f"{part}_top1"] for row in points]
             _whiskers(panel, places + aside, [gain["interval"] for gain in gains],
                       color=colours[colour], linewidth=1.5)
             _curve(panel, places + aside, points, [gain["mean"] for gain in gains],
-                   color=colours[colour], marker=marker, markersize=5, label=label)
+                   color=colours[colour], marker=marker, markersize=5,
+                   label=f"{part}, 95 % over seeds")
     figure.axes[0].legend(frameon=False, fontsize=8)
 
 

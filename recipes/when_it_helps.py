@@ -11,7 +11,7 @@ settings are fixed beforehand; the test photos are looked at once, to measure.
 
 Each training is a file in `<run-dir>/jobs`; given the same command again, a killed study continues,
 and more axes, seeds or teachers may be added. `study.json`, `table.md`, `gains.png` (top-1) and
-`parts.png` (head and tail) are written whenever a point is complete.
+`parts.png` (head, mid and tail classes) are written whenever a point is complete.
 
 Cost: the teacher looks at `views` views of each photo once. A training costs what the printed plan
 says; --frozen-blocks 8 makes it several times cheaper. What it gave: docs/when_it_helps.md.
