@@ -10,7 +10,9 @@ directory; a killed run continues when the same command is given again.
 
 The teacher scores `--views` views of each training photo once, and both students are trained on
 these views, float and 8 bits; later runs with the same teacher and data find them scored. With
-`--live-teacher` it scores a new view of every photo in every epoch.
+`--live-teacher` it scores a new view of every photo in every epoch. Training photos without a label
+are the distilled student's, which learns them from the teacher; the baseline takes as many steps on
+the others, in views of its own.
 
 Cost: with no arguments 11 minutes on two cores. On 2,640 photos at 224 px four to six
 minutes a student plus the teacher's forward passes. What it gave: docs/grocery.md.
