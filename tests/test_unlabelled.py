@@ -66,6 +66,18 @@ def config(info, tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_students():
+    """Which photos a student sees does not depend on its layers; MobileNetV3 is slow to trace."""
+
+    def small(classes, image_size, *, bn_momentum, **_):
+        return students.cifar_cnn(classes, image_size, 0.5, bn_momentum=bn_momentum)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages.students, "mobilenet_v3_small", small)
+        yield
+
+
 def ready(directory, config):
     run = distill.Run(directory, config)
     run.prepare_data()
