@@ -91,11 +91,13 @@ def weights(run, name):
     return keras.models.load_model(path, compile=False).get_weights()
 
 
-def watched(labels):
-    """`data.training_batches` that notes the labels of every batch."""
+def watched(labels, caches):
+    """`data.training_batches` that notes the labels of every batch, and the caches it reads."""
     real = data.training_batches
 
     def batches(*arguments, **options):
+        caches.append(options["cached_logits"])
+
         def watch(x, label, weight):
             (kept,) = tf.py_function(
                 lambda each: [labels.append(each.numpy()) or each], [label], [label.dtype])
@@ -111,10 +113,12 @@ def trained(config, tmp_path_factory):
     """(a `Run` with both students trained, {student: labels of the photos it has seen})."""
     run, seen = ready(tmp_path_factory.mktemp("run"), config), {}
     for name in ("baseline", "distilled"):
-        labels = []
+        labels, caches = [], []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stages.data, "training_batches", watched(labels))
+            patch.setattr(stages.data, "training_batches", watched(labels, caches))
             run.train_student(name)
+        # A baseline goes round oftener than there are cached views.
+        assert caches == [None if name == "baseline" else run.cached]
         seen[name] = np.concatenate(labels[:EPOCHS * run.steps])  # more are drawn ahead
     return run, seen
 
