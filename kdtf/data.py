@@ -20,6 +20,7 @@ from kdtf import augment, shard_cache, views
 from kdtf.manifest import MANIFEST, DatasetInfo, Shard, Split  # noqa: F401 (read as data.*)
 
 UNLABELLED = ("refuse", "skip", "keep")
+_LABEL = tf.io.FixedLenFeature([], tf.int64, default_value=-1)
 
 
 class Example(NamedTuple):
@@ -164,7 +165,7 @@ def training_batches(
     paths = tf.constant(paths)
     parse = _parser(info, columns, class_weights)
     used = steps_per_epoch(info, split, batch_size, unlabelled=unlabelled) * batch_size
-    skips = unlabelled == "skip" and info.split(split).labelled < info.split(split).examples
+    skips = unlabelled == "skip" and info.split(split).unlabelled > 0
 
     def view_number(epoch):
         return epoch if cached_logits is None else epoch % cached_logits.settings.views
@@ -300,8 +301,7 @@ def _check_batch(batch_size):
 
 
 def _label(record):
-    feature = tf.io.FixedLenFeature([], tf.int64, default_value=-1)
-    return tf.io.parse_single_example(record, {"label": feature})["label"]
+    return tf.io.parse_single_example(record, {"label": _LABEL})["label"]
 
 
 def _sharded_by_example():
@@ -325,7 +325,7 @@ def photo_parser(info, columns=()):
     schema = {
         "image/encoded": tf.io.FixedLenFeature([], tf.string),
         "image/id": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64, default_value=-1),
+        "label": _LABEL,
     }
     for column in columns:
         schema[f"meta/{column}"] = tf.io.FixedLenFeature([], tf.string, default_value="")

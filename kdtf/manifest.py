@@ -36,6 +36,11 @@ class Split(NamedTuple):
         """Number of examples with a label."""
         return sum(self.class_counts)
 
+    @property
+    def unlabelled(self):
+        """Number of examples without."""
+        return self.examples - self.labelled
+
 
 @dataclass(frozen=True)
 class DatasetInfo:

@@ -3,8 +3,9 @@
 import time
 
 import tensorflow as tf
+from batches import steps_per_epoch
 
-from kdtf import data, teachers, wording
+from kdtf import teachers, wording
 from tfrecords_tools import cache_logits
 
 VIEW_SECONDS = 0.004  # to decode and draw one view, on two cores
@@ -39,7 +40,7 @@ def facts(info, config, cached, scored, forward_s):
        a teacher asked in every step of both trainings of the distilled student, "seconds_saved":
        an estimate from `forward_s`}.
     """
-    steps = data.steps_per_epoch(info, "train", config.batch_size, unlabelled="keep")
+    steps = steps_per_epoch(info, config)
     epochs = config.epochs + config.qat_epochs
     asked = steps * min(config.batch_size, info.split("train").examples) * epochs
     return {

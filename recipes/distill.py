@@ -78,7 +78,7 @@ def distill(run_dir, config):
 
     train = run.info.split("train")
     train_photos = train.examples
-    if train.labelled < train_photos:
+    if train.unlabelled:
         print(
             f"{train.labelled:,} of {train_photos:,} training photos have a label: the distilled "
             "student learns the others from the teacher alone, the baseline takes as many steps "

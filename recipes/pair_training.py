@@ -191,7 +191,6 @@ class Trainer:
             settings.learning_rate, steps_per_epoch, steps / steps_per_epoch
         )
         optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
-        optimizer.build(distiller.trainable_variables)
         # One call for the whole training: beside other programs, each wait for the next costs more
         # than a step.
         distiller.compile(optimizer, losses.label_cross_entropy, steps_per_execution=steps)

@@ -1,7 +1,6 @@
 """The stages of the main job: what each reads, writes and leaves out when it stands complete."""
 
 import json
-import math
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import settings
 import tensorflow as tf
 import train_teacher
 import training
+from batches import Batches, steps_per_epoch
 from evaluation import Evaluation
 from remembered import remember
 from settings import EMBEDDED_DATA, EMBEDDED_TEACHER, INT8, MODELS, PACKAGES, REAL_TEACHER, SHIPPED
@@ -36,8 +36,6 @@ from tfrecords_tools import synthetic
 
 LOOKS = 5  # at a student's mistakes while it trains, about
 PARITY_PHOTOS = 64
-CALIBRATION_BATCHES = 8
-CORRECTION_PHOTOS = 128
 
 
 class Run:
@@ -75,7 +73,7 @@ class Run:
             data.count_photos(self.info, split)
         remember(self.directory / "data.json", {"data_sha256": self.info.sha256()})
         self.evaluation = Evaluation(self.directory / "evaluation", self.info)
-        self.steps = self._steps_per_epoch("keep")
+        self.steps = steps_per_epoch(self.info, self.config)
         self.metadata = (
             self.info.vocabulary_sizes() if self.config.student == "metadata" else None
         )
@@ -92,6 +90,7 @@ class Run:
             train_teacher.train(self.info, settings, path)
         self.members = teachers.load_members(paths, self.info.classes)
         self.teacher = self.members[0] if len(paths) == 1 else teachers.ensemble(self.members)
+        self.batches = Batches(self.info, self.config, self.teacher)
         self.forward_s = caching.forward_seconds(self.teacher)
 
     def cache_logits(self):
@@ -146,7 +145,7 @@ class Run:
         # Epochs go on counting where the float training ended: the next views follow.
         facts = training.keeping_the_better(
             distiller,
-            self._validation(),
+            self.batches.validation(),
             lambda: self._fit(
                 distiller, f"{name}_int8", config.epochs, config.qat_epochs, freeze
             ),
@@ -246,30 +245,12 @@ class Run:
 
     def _fit(self, distiller, name, first_view, epochs, *callbacks):
         """Trains from where a killed run left off; the curves, earlier epochs' included."""
-        config = self.config
         checkpoint = EpochCheckpoint(self._checkpoint(name))
         first_epoch = checkpoint.restore(distiller)
-        # Where photos lack labels, a baseline takes as many steps, going round the others oftener,
-        # and so in new views: what the teacher says of the cached ones is nothing to it.
-        train = self.info.split("train")
-        skips = name.startswith("baseline") and train.labelled < train.examples
-        unlabelled = "skip" if skips else "keep"
-        own_steps = self._steps_per_epoch(unlabelled)
-        begun, past = divmod((first_view + first_epoch) * self.steps, own_steps)
-        batches = data.training_batches(
-            self.info,
-            "train",
-            config.batch_size,
-            # Live or cached, the student's pixels come from the teacher's view, if that is larger.
-            max(config.image_size, teachers.image_size(self.teacher)),
-            seed=config.seed,
-            epochs=math.ceil((first_view + epochs) * self.steps / own_steps),
-            first_epoch=begun,
-            columns=self._columns(),
-            cached_logits=None if skips else self.cached,
-            unlabelled=unlabelled,
-        ).skip(past)
-        validation = self._validation()
+        batches = self.batches.training(
+            name, first_view + first_epoch, first_view + epochs, self.cached
+        )
+        validation = self.batches.validation()
         board = EpochBoard(
             outcomes.folder(self.directory, name),
             validation,
@@ -289,17 +270,6 @@ class Run:
             )
         return checkpoint.history
 
-    def _steps_per_epoch(self, unlabelled):
-        return data.steps_per_epoch(
-            self.info, "train", self.config.batch_size, unlabelled=unlabelled
-        )
-
-    def _validation(self):
-        config = self.config
-        return data.evaluation_batches(
-            self.info, "val", config.batch_size, config.image_size, columns=self._columns()
-        )
-
     def _live_teacher(self, name):
         if name == "baseline" or not self.config.live_teacher:
             return None
@@ -307,27 +277,13 @@ class Run:
 
     def _calibrated(self, name):
         """The student `name` in 8 bits before any training for it."""
-        model = quantize.quantize_aware(self._equalized(name), self._calibration())
-        photos = self._training_photos(CORRECTION_PHOTOS)
-        quantize.correct_biases(model, next(iter(photos))[0])
+        model = quantize.quantize_aware(self._equalized(name), self.batches.calibration())
+        quantize.correct_biases(model, self.batches.correction())
         return model
 
     def _equalized(self, name):
         """The float student of `name` in the form in which it is rounded."""
-        return quantize.equalize(self._float_model(name), self._calibration())
-
-    def _calibration(self):
-        return self._training_photos(self.config.batch_size).take(CALIBRATION_BATCHES)
-
-    def _training_photos(self, batch_size):
-        return data.evaluation_batches(
-            self.info,
-            "train",
-            batch_size,
-            self.config.image_size,
-            columns=self._columns(),
-            unlabelled="keep",
-        )
+        return quantize.equalize(self._float_model(name), self.batches.calibration())
 
     def _initial_student(self):
         path = self.directory / "models" / "initial.keras"
@@ -387,17 +343,8 @@ class Run:
     def _tflite(self, name):
         return self.directory / "tflite" / f"{name}.tflite"
 
-    def _columns(self):
-        taken = set(self.metadata or ())
-        if self.config.live_teacher:
-            taken |= set(teachers.columns(self.teacher))
-        return tuple(column for column in self.info.metadata if column in taken)
-
     def _photos(self, split, name):
-        model = self._float_model(name)
-        return data.evaluation_batches(
-            self.info, split, 16, teachers.image_size(model), columns=teachers.columns(model)
-        )
+        return self.batches.measuring(split, self._float_model(name))
 
     def _read_json(self, name):
         return json.loads((self.directory / name).read_text())

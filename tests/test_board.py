@@ -3,6 +3,7 @@
 import io
 
 import keras
+import killing
 import numpy as np
 import PIL.Image
 import pytest
@@ -144,17 +145,13 @@ def test_the_graph_has_a_node_for_each_layer(trained):
     assert len(nodes) == len(model.student.layers)
 
 
-class Killed(BaseException):
-    """Stands for a process that is gone: nothing handles it."""
-
-
 def test_a_continued_training_has_every_step_once(tmp_path, monkeypatch):
     """Killed after the board wrote epoch 2 and before the checkpoint did: epoch 2 comes again."""
     save = checkpoint.EpochCheckpoint.on_epoch_end
 
     def save_or_die(self, epoch, logs=None):
         if epoch == 1:
-            raise Killed
+            raise killing.Killed
         save(self, epoch, logs)
 
     def fit(folder):
@@ -168,7 +165,7 @@ def test_a_continued_training_has_every_step_once(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.EpochCheckpoint, "on_epoch_end", save_or_die)
-        with pytest.raises(Killed):
+        with pytest.raises(killing.Killed):
             fit(tmp_path)
     assert list(values(read(tmp_path / "run"), "loss/train")) == [1, 2]
     (written,) = (tmp_path / "run").iterdir()

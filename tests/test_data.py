@@ -284,19 +284,19 @@ def test_unlabelled_photos_have_label_minus_1_and_weight_1(partly_labelled):
     batches = plain(
         partly_labelled, unlabelled="keep", batch_size=9, epochs=1, class_weights=[2.0, 3.0, 4.0]
     )
-    ((x, label, weight),) = listed_parts(batches)
-    dark = x["image"].mean(axis=(1, 2, 3)) < 10
+    ((image, label, weight),) = listed(batches)
+    dark = image.mean(axis=(1, 2, 3)) < 10
     assert sorted(label) == [-1, -1, -1, 0, 0, 1, 1, 2, 2]
     np.testing.assert_array_equal(label < 0, dark)
     np.testing.assert_array_equal(weight, np.where(label < 0, 1, label + 2))
 
 
 def test_epochs_that_skip_unlabelled_photos_are_of_the_others(partly_labelled):
-    batches = listed_parts(plain(partly_labelled, unlabelled="skip", batch_size=3, epochs=2))
+    batches = listed(plain(partly_labelled, unlabelled="skip", batch_size=3, epochs=2))
     assert data.steps_per_epoch(partly_labelled, "train", 3, unlabelled="skip") == 2
     labels = np.reshape([label for _, label, _ in batches], (2, 6))
     np.testing.assert_array_equal(np.sort(labels), [[0, 0, 1, 1, 2, 2]] * 2)
-    (whole,) = listed_parts(plain(partly_labelled, unlabelled="skip", batch_size=99, epochs=1))
+    (whole,) = listed(plain(partly_labelled, unlabelled="skip", batch_size=99, epochs=1))
     assert sorted(whole[1]) == [0, 0, 1, 1, 2, 2]
 
 
@@ -306,8 +306,8 @@ def test_a_split_without_any_label_can_be_kept_but_not_skipped(tmp_path):
     info = data.DatasetInfo.load(tmp_path)
     with pytest.raises(ValueError, match="'train' of .* has 3 photos but no label"):
         plain(info, unlabelled="skip")
-    assert len(listed_parts(plain(info, unlabelled="keep", batch_size=3, epochs=1))) == 1
-    ((_, label, _),) = listed_parts(
+    assert len(listed(plain(info, unlabelled="keep", batch_size=3, epochs=1))) == 1
+    ((_, label, _),) = listed(
         data.evaluation_batches(info, "train", 4, 16, unlabelled="keep"))
     np.testing.assert_array_equal(label, [-1, -1, -1])
 
@@ -317,12 +317,8 @@ def test_mixed_with_an_unlabelled_photo_a_label_keeps_its_share(partly_labelled)
     batches = plain(
         partly_labelled, unlabelled="keep", batch_size=9, epochs=1, augmentation=mixing
     )
-    ((_, label, weight),) = listed_parts(batches)
+    ((_, label, weight),) = listed(batches)
     shares = label.sum(axis=1)  # of photos with a label
     assert label.shape == (9, 3) and (label >= 0).all() and (shares <= 1 + 1e-6).all()
     assert (shares < 0.999).any() and (shares > 0.001).any()
     np.testing.assert_allclose(weight, 1, rtol=1e-6)
-
-
-def listed_parts(batches):
-    return [tf.nest.map_structure(np.asarray, batch) for batch in batches]

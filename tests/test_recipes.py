@@ -10,6 +10,7 @@ import caching
 import distill
 import evaluation
 import keras
+import killing
 import numpy as np
 import pytest
 import retrain
@@ -20,17 +21,12 @@ import train_teacher
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kdtf import data, probe, promotion, teachers, tflite
-from kdtf.checkpoint import EpochCheckpoint
 from kdtf.registry import Registry
 from tfrecords_tools import synthetic
 
 TEACHER = train_teacher.Config(
     backbone="resnet14_v2", image_size=32, epochs=1, metadata=True, mixup=0.2, cutmix=1.0
 )
-
-
-class Killed(BaseException):
-    """Stands for a process that is gone: nothing handles it."""
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +62,8 @@ def config(shards, teacher):
 def run(config, tmp_path_factory):
     """A run that was killed after the distilled student's first epoch, then continued."""
     directory = tmp_path_factory.mktemp("run") / "w47"
-    save = EpochCheckpoint.on_epoch_end
-
-    def save_and_die(self, epoch, logs=None):
-        save(self, epoch, logs)
-        if self.path.stem == "distilled":
-            raise Killed
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpochCheckpoint, "on_epoch_end", save_and_die)
-        with pytest.raises(Killed):
-            distill.distill(directory, config)
+    with killing.killed_in("distilled"):
+        distill.distill(directory, config)
     assert not (directory / "models" / "distilled.keras").exists()
     finished = (directory / "models" / "baseline.keras").stat().st_mtime_ns
     brief = functools.partial(stages.benchmark.benchmark, runs=20, warmup=2, repeats=1)

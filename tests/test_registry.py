@@ -4,14 +4,11 @@ import hashlib
 import json
 import multiprocessing
 
+import killing
 import pytest
 
 from kdtf import registry
 from kdtf.registry import BusyError, Registry
-
-
-class Killed(BaseException):
-    """Stands for a process that is gone: nothing handles it."""
 
 
 @pytest.fixture
@@ -90,14 +87,14 @@ def test_a_damaged_version_is_not_gone_back_to(three, damage, message):
 @pytest.mark.parametrize("moment", ["shutil.copyfile", "_check_files", "files.write_text"])
 def test_a_process_that_dies_leaves_what_was_deployed(three, tmp_path, monkeypatch, moment):
     def die(*args, **kwargs):
-        raise Killed
+        raise killing.Killed
 
     before = (three.folder / "registry.json").read_bytes()
     with monkeypatch.context() as patch:
         # A killed process tidies nothing up either.
         patch.setattr("kdtf.registry.shutil.rmtree", lambda *args, **kwargs: None)
         patch.setattr(f"kdtf.registry.{moment}", die)
-        with pytest.raises(Killed):
+        with pytest.raises(killing.Killed):
             promote(three, tmp_path, "never", 3)
     assert (three.folder / "registry.json").read_bytes() == before
     assert deployed_text(three) == "model 3"

@@ -1,10 +1,13 @@
 """The main job where training photos lack labels: who learns from which, and for how long."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import distill
 import evaluation
 import keras
+import killing
 import numpy as np
 import pytest
 import stages
@@ -13,15 +16,10 @@ import train_teacher
 import training
 
 from kdtf import data, quantize, students
-from kdtf.checkpoint import EpochCheckpoint
 from tfrecords_tools import synthetic
 from tfrecords_tools.shards import Photo, write_dataset
 
 BATCH, EPOCHS = 8, 2
-
-
-class Killed(BaseException):
-    """Stands for a process that is gone: nothing handles it."""
 
 
 def encoded(photo):
@@ -124,7 +122,7 @@ def trained(config, tmp_path_factory):
 
 
 def test_a_teacher_learns_from_the_photos_with_a_label(info, config):
-    facts = json.loads(open(config.teacher[0].replace(".keras", ".json")).read())
+    facts = json.loads(Path(config.teacher[0]).with_suffix(".json").read_text())
     labelled = info.split("train").labelled
     assert 0 < labelled < info.split("train").examples // 2
     assert len(facts["history"]["loss"]) == 1 and np.isfinite(facts["history"]["loss"]).all()
@@ -143,21 +141,13 @@ def test_students_take_as_many_steps_on_what_each_can_learn_from(trained):
     np.testing.assert_allclose(share, np.divide(train.class_counts, train.labelled), atol=0.1)
 
 
-def test_a_baseline_continues_within_its_round(trained, config, tmp_path, monkeypatch):
+def test_a_baseline_continues_within_its_round(trained, config, tmp_path):
     run, _ = trained
     own = data.steps_per_epoch(run.info, "train", BATCH, unlabelled="skip")
     assert run.steps % own  # the killed epoch ends within a round
-    save = EpochCheckpoint.on_epoch_end
-
-    def save_and_die(self, epoch, logs=None):
-        save(self, epoch, logs)
-        raise Killed
-
     other = ready(tmp_path, config)
-    with monkeypatch.context() as patch:
-        patch.setattr(EpochCheckpoint, "on_epoch_end", save_and_die)
-        with pytest.raises(Killed):
-            other.train_student("baseline")
+    with killing.killed_in("baseline"):
+        other.train_student("baseline")
     other.train_student("baseline")
     for one, two in zip(weights(run, "baseline"), weights(other, "baseline"), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
@@ -181,7 +171,7 @@ def test_accuracy_in_training_is_that_of_the_photos_with_a_label(build, config):
 
 def test_where_figures_are_measured_every_photo_needs_a_label(drawn, config, tmp_path):
     unlabel(drawn, tmp_path / "partly", "test", 2)
-    wrong = distill.replace(config, data=str(tmp_path / "partly"))
+    wrong = dataclasses.replace(config, data=str(tmp_path / "partly"))
     with pytest.raises(ValueError, match="split 'test' of .* labels: evaluation"):
         distill.Run(tmp_path / "run", wrong).prepare_data()
     with pytest.raises(ValueError, match="split 'test' of .* labels: evaluation"):

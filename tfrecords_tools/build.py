@@ -108,13 +108,12 @@ def summary(info, duplicates, shown=10):
     for name, split in info.splits.items():
         size = sum(shard.bytes for shard in split.shards)
         present = [count for count in split.class_counts if count]
-        unlabelled = split.examples - split.labelled
         line = f"  {name:<6} {split.examples:>9,} photos, {size / 1e6:,.1f} MB, "
         line += f"{len(split.shards)} shards, {len(present)} classes present"
         if present:
             line += f", {min(present)} to {max(present)} photos each"
             line += f" (imbalance {max(present) / min(present):.1f})"
-        lines.append(line + (f", {unlabelled} unlabelled" if unlabelled else ""))
+        lines.append(line + (f", {split.unlabelled} unlabelled" if split.unlabelled else ""))
         for column, missing in split.missing.items():
             share = missing / split.examples
             values = len(info.metadata[column])

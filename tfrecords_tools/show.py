@@ -77,7 +77,7 @@ def choose(info, split, count, classes=(), seed=0):
         wanted = [info.classes.index(name) for name in classes]
         available = {label: available[label] for label in wanted}
     else:
-        available[None] = held.examples - held.labelled
+        available[None] = held.unlabelled
     quota = _quota(available, count, seed)
     kept = {label: [] for label in quota}
     for example in data.read_examples(info, split):
@@ -129,7 +129,7 @@ def table(info, shown=8):
         classes = sum(many > 0 for many in split.class_counts)
         lines.append(
             f"{name:<8}{split.examples:>10,}{size:>10,.1f}{len(split.shards):>8}{classes:>9}"
-            f"{min(present):>8,}{max(present):>8,}{split.examples - split.labelled:>12,}"
+            f"{min(present):>8,}{max(present):>8,}{split.unlabelled:>12,}"
         )
     if info.metadata:
         lines += ["", f"{'metadata':<20}{'values':>7}  missing per split"]
