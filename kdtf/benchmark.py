@@ -33,6 +33,7 @@ sys.argv[0] = "litert-benchmark"
 sys.exit(main())
 """
 
+
 @dataclasses.dataclass(frozen=True)
 class BenchmarkResult:
     """Latency of one file and the circumstances under which it was measured.
@@ -79,8 +80,18 @@ class BenchmarkResult:
     taskset: str | None = None
 
 
-def benchmark(path, threads=1, runs=200, warmup=20, repeats=3, timeout_s=600, *,
-              binary=None, adb=None, taskset=None):
+def benchmark(
+    path,
+    threads=1,
+    runs=200,
+    warmup=20,
+    repeats=3,
+    timeout_s=600,
+    *,
+    binary=None,
+    adb=None,
+    taskset=None,
+):
     """Measures a .tflite file for one photo at a time.
 
     First the file is opened here, in a child process, and run on three different inputs: a file
@@ -109,12 +120,23 @@ def benchmark(path, threads=1, runs=200, warmup=20, repeats=3, timeout_s=600, *,
       RuntimeError: the tool or adb is missing, failed, or took longer than timeout_s; the native
         tool is too old or does not know a flag.
     """
-    return benchmark_threads(path, (threads,), runs, warmup, repeats, timeout_s,
-                             binary=binary, adb=adb, taskset=taskset)[threads]
+    return benchmark_threads(
+        path, (threads,), runs, warmup, repeats, timeout_s, binary=binary, adb=adb, taskset=taskset
+    )[threads]
 
 
-def benchmark_threads(path, thread_counts=(1, 2, 4), runs=200, warmup=20, repeats=3,
-                      timeout_s=600, *, binary=None, adb=None, taskset=None):
+def benchmark_threads(
+    path,
+    thread_counts=(1, 2, 4),
+    runs=200,
+    warmup=20,
+    repeats=3,
+    timeout_s=600,
+    *,
+    binary=None,
+    adb=None,
+    taskset=None,
+):
     """Measures a .tflite file with several numbers of threads, pushed to a phone only once.
 
     Args:
@@ -133,8 +155,12 @@ def benchmark_threads(path, thread_counts=(1, 2, 4), runs=200, warmup=20, repeat
         raise FileNotFoundError(f"no TFLite file at {path}")
     if not thread_counts:
         raise ValueError("thread_counts is empty, expected numbers such as (1, 2, 4)")
-    for name, value in (*(("threads", threads) for threads in thread_counts),
-                        ("runs", runs), ("warmup", warmup), ("repeats", repeats)):
+    for name, value in (
+        *(("threads", threads) for threads in thread_counts),
+        ("runs", runs),
+        ("warmup", warmup),
+        ("repeats", repeats),
+    ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value!r}")
     _check_options(binary, adb, taskset)
@@ -149,8 +175,9 @@ def benchmark_threads(path, thread_counts=(1, 2, 4), runs=200, warmup=20, repeat
         elif adb is None:
             machine = benchmark_native.Desktop(binary, path, seen["inputs"], device_name())
         else:
-            machine = stack.enter_context(benchmark_native.on_phone(
-                serial, binary, path, seen["inputs"], taskset, timeout_s))
+            machine = stack.enter_context(
+                benchmark_native.on_phone(serial, binary, path, seen["inputs"], taskset, timeout_s)
+            )
         results = {}
         for threads in thread_counts:
             load_average = machine.load_average()
@@ -210,25 +237,32 @@ class _LiteRt:
 
 def _check_options(binary, adb, taskset):
     if not (adb is None or adb is True or isinstance(adb, str)):
-        raise ValueError('adb must be the serial of a phone, "" or True for the only one '
-                         f"connected, or None for this machine, got {adb!r}")
+        raise ValueError(
+            'adb must be the serial of a phone, "" or True for the only one '
+            f"connected, or None for this machine, got {adb!r}"
+        )
     if adb is not None and binary is None:
         raise ValueError(
             f"adb is {adb!r} without a binary: litert-benchmark does not run on Android, give the "
-            "path of a benchmark_model built for it (android_arm64)")
+            "path of a benchmark_model built for it (android_arm64)"
+        )
     if taskset is None:
         return
     if adb is None:
-        raise ValueError(f"taskset is {taskset!r} without adb: it is for a phone, give its serial, "
-                         "or start Python itself under taskset")
+        raise ValueError(
+            f"taskset is {taskset!r} without adb: it is for a phone, give its serial, "
+            "or start Python itself under taskset"
+        )
     mask = "[0-9a-fA-F]*[1-9a-fA-F][0-9a-fA-F]*"
     if not (isinstance(taskset, str) and re.fullmatch(mask, taskset)):
         raise ValueError(
-            f'taskset must be a hexadecimal mask of processors such as "f0", got {taskset!r}')
+            f'taskset must be a hexadecimal mask of processors such as "f0", got {taskset!r}'
+        )
 
 
 def _summary(measured):
     """Fields of a BenchmarkResult from the Run of each repeat."""
+
     def median(field):
         values = [getattr(run, field) for run in measured]
         return None if None in values else statistics.median(values)
@@ -259,17 +293,32 @@ def _tool_version():
     if not found:
         raise RuntimeError(
             f"the benchmark tool {_TOOL_MODULE} is missing from {sys.executable}: pip install "
-            "--upgrade ai-edge-litert")
+            "--upgrade ai-edge-litert"
+        )
     return importlib.metadata.version("ai-edge-litert")
 
 
 def _run_tool(path, threads, runs, warmup, timeout_s):
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        done = probe.run_child([
-            sys.executable, "-c", _TOOL, "--model", str(path), "--num_threads", str(threads),
-            "--num_runs", str(runs), "--warmup_runs", str(warmup), "--result_json", str(result),
-        ], timeout_s)
+        done = probe.run_child(
+            [
+                sys.executable,
+                "-c",
+                _TOOL,
+                "--model",
+                str(path),
+                "--num_threads",
+                str(threads),
+                "--num_runs",
+                str(runs),
+                "--warmup_runs",
+                str(warmup),
+                "--result_json",
+                str(result),
+            ],
+            timeout_s,
+        )
         if done.returncode or not result.is_file():
             raise RuntimeError(f"litert-benchmark failed on {path}: {probe.failure(done)}")
         return json.loads(result.read_text())

@@ -19,7 +19,11 @@ from pathlib import Path
 
 _PHONE_FOLDER = "/data/local/tmp"
 _MAKER, _MODEL, _CHIP, _BOARD = (
-    "ro.product.manufacturer", "ro.product.model", "ro.soc.model", "ro.board.platform")
+    "ro.product.manufacturer",
+    "ro.product.model",
+    "ro.soc.model",
+    "ro.board.platform",
+)
 _BUILD = "build a recent tensorflow/lite/tools/benchmark:benchmark_model"
 
 
@@ -55,20 +59,25 @@ def parse(text, runs):
     """
     ignored = re.search(r"Unconsumed cmdline flags: *(.*\S)", text)
     if ignored:
-        raise RuntimeError(f"benchmark_model does not know {ignored[1]} and measured something "
-                           f"else: {_BUILD}")
+        raise RuntimeError(
+            f"benchmark_model does not know {ignored[1]} and measured something else: {_BUILD}"
+        )
     lines = re.findall(r"\bcount=\d.*", text)
     if len(lines) < 2:
         raise RuntimeError(
             f"benchmark_model printed {len(lines)} lines with count=, expected one of the warm-up "
-            f"and one of the measurement:\n{_end(text)}")
+            f"and one of the measurement:\n{_end(text)}"
+        )
     us = {key: float(value) for key, value in re.findall(r"(\w+)=([\d.e+]+)", lines[1])}
     if "median" not in us or "p95" not in us:
-        raise RuntimeError(f"benchmark_model is too old, it prints no percentiles: {_BUILD}. It "
-                           f"printed: {lines[1].strip()}")
+        raise RuntimeError(
+            f"benchmark_model is too old, it prints no percentiles: {_BUILD}. It "
+            f"printed: {lines[1].strip()}"
+        )
     if us["count"] != runs:
-        raise RuntimeError(f"benchmark_model did {us['count']:.0f} of {runs} runs: raise timeout_s "
-                           "or lower runs")
+        raise RuntimeError(
+            f"benchmark_model did {us['count']:.0f} of {runs} runs: raise timeout_s or lower runs"
+        )
     init = re.search(r"Inference timings in us: Init: ([\d.e+]+)", text)
     # The peak is not asked for: the thread that watches it disturbs the timing.
     memory = re.search(r"Memory footprint delta .*overall=([\d.e+]+)", text)
@@ -96,20 +105,30 @@ def flags(model, threads, runs, warmup, max_s, inputs):
       inputs: of the file, as `kdtf.probe.probe` tells.
     """
     told = [
-        f"--graph={model}", f"--num_threads={threads}", f"--num_runs={runs}",
-        f"--warmup_runs={warmup}", "--min_secs=0", "--warmup_min_secs=0", f"--max_secs={max_s}",
-        "--use_xnnpack=true"]
+        f"--graph={model}",
+        f"--num_threads={threads}",
+        f"--num_runs={runs}",
+        f"--warmup_runs={warmup}",
+        "--min_secs=0",
+        "--warmup_min_secs=0",
+        f"--max_secs={max_s}",
+        "--use_xnnpack=true",
+    ]
     # The tool fills wide integers with 0..99, which an embedding of a short vocabulary rejects.
     # 0, a missing value, is a row of every table. The names only have to agree with each other:
     # inputs go by position, and real names hold ":", the separator of these lists.
-    zeros = [f"input{i},0,0" for i, each in enumerate(inputs)
-             if re.fullmatch(r"u?int(32|64)", each["dtype"])]
+    zeros = [
+        f"input{i},0,0"
+        for i, each in enumerate(inputs)
+        if re.fullmatch(r"u?int(32|64)", each["dtype"])
+    ]
     if zeros:
         shapes = (",".join(map(str, each["shape"])) for each in inputs)
         told += [
             f"--input_layer={','.join(f'input{i}' for i in range(len(inputs)))}",
             f"--input_layer_shape={':'.join(shapes)}",
-            f"--input_layer_value_range={':'.join(zeros)}"]
+            f"--input_layer_value_range={':'.join(zeros)}",
+        ]
     return told
 
 
@@ -144,8 +163,10 @@ class Desktop:
         told = flags(self._model, threads, runs, warmup, timeout_s, self._inputs)
         done = _child([str(self._binary), *told], timeout_s)
         if done.returncode:
-            raise RuntimeError(f"benchmark_model failed on {self._model}: exit status "
-                               f"{done.returncode}\n{_end(done.stdout)}")
+            raise RuntimeError(
+                f"benchmark_model failed on {self._model}: exit status "
+                f"{done.returncode}\n{_end(done.stdout)}"
+            )
         return parse(done.stdout, runs)
 
 
@@ -175,16 +196,22 @@ class Phone:
         """Run of one process; RuntimeError where it fails or takes longer than timeout_s."""
         told = " ".join(flags("model.tflite", threads, runs, warmup, timeout_s, self._inputs))
         said = adb(
-            self._serial, "shell", f"cd {self._folder} && {self._command} {told} > result.txt "
-            "2>&1; echo $?", timeout_s=timeout_s).split()
+            self._serial,
+            "shell",
+            f"cd {self._folder} && {self._command} {told} > result.txt 2>&1; echo $?",
+            timeout_s=timeout_s,
+        ).split()
         with tempfile.TemporaryDirectory() as here:
             result = Path(here) / "result.txt"
-            adb(self._serial, "pull", f"{self._folder}/result.txt", str(result),
-                timeout_s=timeout_s)
+            adb(
+                self._serial, "pull", f"{self._folder}/result.txt", str(result), timeout_s=timeout_s
+            )
             text = result.read_text(errors="replace")
         if said[-1:] != ["0"]:
-            raise RuntimeError(f"benchmark_model failed on {self._serial}: exit status "
-                               f"{said[-1] if said else 'unknown'}\n{_end(text)}")
+            raise RuntimeError(
+                f"benchmark_model failed on {self._serial}: exit status "
+                f"{said[-1] if said else 'unknown'}\n{_end(text)}"
+            )
         return parse(text, runs)
 
 
@@ -232,18 +259,24 @@ def chosen_device(serial, timeout_s=600):
     if serial and serial not in devices:
         raise ValueError(f"no Android device {serial!r}; adb devices lists {listed}")
     if not devices:
-        raise ValueError("no Android device is connected: connect one, with USB debugging "
-                         "switched on; adb devices lists none")
+        raise ValueError(
+            "no Android device is connected: connect one, with USB debugging "
+            "switched on; adb devices lists none"
+        )
     if not serial and len(devices) > 1:
-        raise ValueError(f"{len(devices)} Android devices are connected, give the serial of one: "
-                         f"{listed}")
+        raise ValueError(
+            f"{len(devices)} Android devices are connected, give the serial of one: {listed}"
+        )
     serial = serial or next(iter(devices))
     if devices[serial] == "unauthorized":
-        raise ValueError(f"{serial} is unauthorized: unlock it and allow USB debugging for this "
-                         "computer")
+        raise ValueError(
+            f"{serial} is unauthorized: unlock it and allow USB debugging for this computer"
+        )
     if devices[serial] != "device":
-        raise ValueError(f"{serial} is not ready, adb says {devices[serial]!r}: reconnect it and "
-                         "see that adb devices says 'device'")
+        raise ValueError(
+            f"{serial} is not ready, adb says {devices[serial]!r}: reconnect it and "
+            "see that adb devices says 'device'"
+        )
     return serial
 
 
@@ -252,36 +285,52 @@ def adb(serial, *arguments, timeout_s):
     command = ["adb", *(["-s", serial] if serial else []), *arguments]
     done = _child(command, timeout_s)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit status {done.returncode}\n"
-                           f"{_end(done.stdout)}")
+        raise RuntimeError(
+            f"{' '.join(command)}: exit status {done.returncode}\n{_end(done.stdout)}"
+        )
     return done.stdout
 
 
 def _delegation(text):
     found = re.search(
         r"Explicitly applied (\w+) delegate, and the model graph will be (completely|partially) "
-        r"executed by the delegate(?: w/ (\d+) delegate kernels)?", text)
+        r"executed by the delegate(?: w/ (\d+) delegate kernels)?",
+        text,
+    )
     if found:
-        return {"delegate": found[1], "delegate_partitions": int(found[3] or 1),
-                "fully_delegated": found[2] == "completely"}
+        return {
+            "delegate": found[1],
+            "delegate_partitions": int(found[3] or 1),
+            "fully_delegated": found[2] == "completely",
+        }
     if "the model graph will not be executed by the delegate" in text:
         return {"delegate": None, "delegate_partitions": 0, "fully_delegated": False}
-    raise RuntimeError("benchmark_model does not say what XNNPACK took over, was it built with "
-                       f"XNNPACK? {_BUILD}. It printed:\n{_end(text)}")
+    raise RuntimeError(
+        "benchmark_model does not say what XNNPACK took over, was it built with "
+        f"XNNPACK? {_BUILD}. It printed:\n{_end(text)}"
+    )
 
 
 def _child(command, timeout_s):
     """CompletedProcess with standard error in stdout, as the tool writes to both."""
     try:
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", timeout=timeout_s)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+        )
     except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"no result within {timeout_s} s from {command[0]}: raise timeout_s or "
-                           "lower runs") from error
+        raise RuntimeError(
+            f"no result within {timeout_s} s from {command[0]}: raise timeout_s or lower runs"
+        ) from error
     except OSError as error:
-        raise RuntimeError(f"{command[0]} does not start, is it built for this machine? "
-                           f"{error.strerror}") from error
+        raise RuntimeError(
+            f"{command[0]} does not start, is it built for this machine? {error.strerror}"
+        ) from error
 
 
 def _end(text):

@@ -32,15 +32,18 @@ class Tallies:
         gap = correct - confidence
         self._examples, classes = logits.shape
         self._means = np.stack(
-            [correct, log_losses(logits, labels), squared_errors(logits, labels)], axis=1)
+            [correct, log_losses(logits, labels), squared_errors(logits, labels)], axis=1
+        )
         predictions = logits.argmax(axis=1)
         self._labels = self._spread(labels, 1.0, classes)
         self._predictions = self._spread(predictions, 1.0, classes)
         self._hits = self._spread(labels, correct, classes)
         self._gaps = {
             name: self._spread(
-                calibration.bin_numbers(confidence, equal_mass=equal_mass), gap, calibration.BINS)
-            for name, equal_mass in CALIBRATION_ERRORS.items()}
+                calibration.bin_numbers(confidence, equal_mass=equal_mass), gap, calibration.BINS
+            )
+            for name, equal_mass in CALIBRATION_ERRORS.items()
+        }
 
     def measures(self, counts):
         """Measures of resamples.
@@ -52,10 +55,10 @@ class Tallies:
           {"top1", "nll", "brier", "macro_f1", "ece", "ece_equal_mass": float64 [resamples]}.
         """
         drawn = counts.sum(axis=1)
-        found = dict(
-            zip(("top1", "nll", "brier"), (counts @ self._means).T / drawn, strict=True))
+        found = dict(zip(("top1", "nll", "brier"), (counts @ self._means).T / drawn, strict=True))
         photos, answers, hits = (
-            counts @ each for each in (self._labels, self._predictions, self._hits))
+            counts @ each for each in (self._labels, self._predictions, self._hits)
+        )
         present = photos > 0
         scores = 2 * hits / np.where(present, photos + answers, 1.0)
         found["macro_f1"] = (scores * present).sum(axis=1) / present.sum(axis=1)
@@ -90,14 +93,17 @@ class Tallies:
         estimates = {name: float(found[0]) for name, found in self.measures(whole).items()}
         drawn = _joined(
             self.measures(counts) | self._gap_noise(counts)
-            for counts in self._resampled(resamples, seed))
+            for counts in self._resampled(resamples, seed)
+        )
         found = {}
         for name, estimate in estimates.items():
             if name in CALIBRATION_ERRORS:
                 noise = np.quantile(drawn[f"{name}_noise"], ends[1])
                 high = 2 * estimate - np.quantile(drawn[name], ends[0])
                 found[name] = [
-                    max(0.0, float(estimate - noise)), min(1.0, max(estimate, float(high)))]
+                    max(0.0, float(estimate - noise)),
+                    min(1.0, max(estimate, float(high))),
+                ]
             else:
                 found[name] = bootstrap_interval(estimate, drawn[name], confidence)
         return found
@@ -106,7 +112,8 @@ class Tallies:
         """Sums over the bins of how far a resample's gaps are from the split's."""
         return {
             f"{name}_noise": np.abs(counts @ gaps - gaps.sum(axis=0)).sum(axis=1) / self._examples
-            for name, gaps in self._gaps.items()}
+            for name, gaps in self._gaps.items()
+        }
 
     def _resampled(self, resamples, seed):
         return resampled_counts(self._examples, resamples, seed)
@@ -131,7 +138,8 @@ def resampled_counts(examples, resamples=1000, seed=0):
     """
     if examples < 1 or resamples < 1:
         raise ValueError(
-            f"examples and resamples must be at least 1, got {examples!r} and {resamples!r}")
+            f"examples and resamples must be at least 1, got {examples!r} and {resamples!r}"
+        )
     rng = np.random.default_rng(seed)
     block = max(1, _CHUNK // examples)
     for first in range(0, resamples, block):
@@ -160,7 +168,8 @@ def bootstrap_interval(estimate, replicates, confidence=0.95):
     if replicates.ndim != 1 or not len(replicates) or not np.isfinite(replicates).all():
         raise ValueError(
             "replicates must be a vector of finite numbers, one for each resample, got shape "
-            f"{replicates.shape}")
+            f"{replicates.shape}"
+        )
     below = np.mean(replicates < estimate) + np.mean(replicates == estimate) / 2
     # Half a resample from the ends, beyond which the correction is not known.
     margin = 0.5 / len(replicates)

@@ -104,12 +104,14 @@ def reliability_curve(logits, labels, bins=BINS, equal_mass=False, confidence=0.
     for number in np.unique(group):
         inside = group == number
         hits, examples = int(correct[inside].sum()), int(inside.sum())
-        rows.append({
-            "confidence": float(found[inside].mean()),
-            "accuracy": hits / examples,
-            "interval": share_interval(hits, examples, confidence),
-            "examples": examples,
-        })
+        rows.append(
+            {
+                "confidence": float(found[inside].mean()),
+                "accuracy": hits / examples,
+                "interval": share_interval(hits, examples, confidence),
+                "examples": examples,
+            }
+        )
     return rows
 
 

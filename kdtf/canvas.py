@@ -10,12 +10,28 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by people with any colour vision; no two alike in a theme.
 THEMES = {
-    "light": {"ink": "#1b1f24", "soft": "#59616b", "grid": "#d5d9de", "teacher": "#6b7280",
-              "baseline": "#c44e00", "distilled": "#0072b2", "other": "#00805c",
-              "good": "#0b6b3a", "bad": "#a3160f"},
-    "dark": {"ink": "#e6e8eb", "soft": "#a9b0ba", "grid": "#3a4048", "teacher": "#a3a9b3",
-             "baseline": "#f0a35e", "distilled": "#56b4e9", "other": "#2ecfa0",
-             "good": "#6fdc9e", "bad": "#ff9c93"},
+    "light": {
+        "ink": "#1b1f24",
+        "soft": "#59616b",
+        "grid": "#d5d9de",
+        "teacher": "#6b7280",
+        "baseline": "#c44e00",
+        "distilled": "#0072b2",
+        "other": "#00805c",
+        "good": "#0b6b3a",
+        "bad": "#a3160f",
+    },
+    "dark": {
+        "ink": "#e6e8eb",
+        "soft": "#a9b0ba",
+        "grid": "#3a4048",
+        "teacher": "#a3a9b3",
+        "baseline": "#f0a35e",
+        "distilled": "#56b4e9",
+        "other": "#2ecfa0",
+        "good": "#6fdc9e",
+        "bad": "#ff9c93",
+    },
 }
 _HINT = "hint:"
 
@@ -42,21 +58,25 @@ def drawing(heading, alt, draw, *data, note=""):
         gid is `hint(text)` shows that text when pointed at.
       note: str.
     """
-    text = _save(draw, "svg", data, {"svg.fonttype": "none"}, transparent=True,
-                 metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = _save(
+        draw,
+        "svg",
+        data,
+        {"svg.fonttype": "none"},
+        transparent=True,
+        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+    )
     text = text.decode()
-    text = text[text.index("<svg"):]
+    text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"| (width|height)="[\d.]+pt"', "", text)
     text = text.replace("xlink:href", "href")
-    text = re.sub(
-        rf"<g id=([\"']){_HINT}(.*?)\1>", r'<g class="hint"><title>\2</title>', text)
+    text = re.sub(rf"<g id=([\"']){_HINT}(.*?)\1>", r'<g class="hint"><title>\2</title>', text)
     unique = re.sub(r"\W+", "-", heading).strip("-").lower()
     text = re.sub(r'( id="|href="#|url\(#)', rf"\1{unique}-", text)
     for name, colour in THEMES["light"].items():
         text = text.replace(colour, f"var(--chart-{name}, {colour})")
-    text = text.replace(
-        "<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
+    text = text.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
     return Drawing(heading, alt, re.sub(r"\s*\n\s*", "\n", text).strip(), note)
 
 
@@ -72,11 +92,21 @@ def png(draw, *data):
 
 def _save(draw, kind, data, settings, **options):
     colours = THEMES["light"]
-    ink = {key: colours["ink"] for key in (
-        "text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")}
-    with matplotlib.rc_context({
-            **ink, **settings, "font.size": 11, "axes.spines.top": False,
-            "axes.spines.right": False, "axes.facecolor": "none", "svg.hashsalt": "kdtf"}):
+    ink = {
+        key: colours["ink"]
+        for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    }
+    with matplotlib.rc_context(
+        {
+            **ink,
+            **settings,
+            "font.size": 11,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.facecolor": "none",
+            "svg.hashsalt": "kdtf",
+        }
+    ):
         figure = Figure(layout="constrained")
         draw(figure, colours, *data)
         file = io.BytesIO()

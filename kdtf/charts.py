@@ -7,8 +7,10 @@ from kdtf.canvas import drawing, hint
 
 _LINES = {"baseline": ("--", "s"), "distilled": ("-", "o")}
 _MARKERS = {"": "o", "int8": "s", "ptq_int8": "D", "dynamic_range": "^", "float16": "v"}
-_CURVES = (("val_accuracy", "Validation accuracy", wording.percent, 100, "accuracy, %"),
-           ("hard_loss", "Hard loss", wording.decimal, 1, "cross-entropy, nats"))
+_CURVES = (
+    ("val_accuracy", "Validation accuracy", wording.percent, 100, "accuracy, %"),
+    ("hard_loss", "Hard loss", wording.decimal, 1, "cross-entropy, nats"),
+)
 
 
 def draw_gains(verdicts):
@@ -19,13 +21,15 @@ def draw_gains(verdicts):
     """
     rows = [
         (name, verdict["verdict"], verdict["difference"], *verdict["interval"])
-        for name, verdict in verdicts.items()]
+        for name, verdict in verdicts.items()
+    ]
     told = "; ".join(
         f"{name} {wording.points(difference)} points, {wording.span(interval)}, {said}"
-        for name, said, difference, *interval in rows)
+        for name, said, difference, *interval in rows
+    )
     return drawing(
-        "Gain in top-1, percentage points", f"Distilled minus baseline: {told}.", draw_forest,
-        rows)
+        "Gain in top-1, percentage points", f"Distilled minus baseline: {told}.", draw_forest, rows
+    )
 
 
 def draw_forest(figure, colours, rows):
@@ -46,11 +50,21 @@ def draw_forest(figure, colours, rows):
         text = f"{name}: {wording.points(difference)} points"
         if low is not None:
             text += f", {wording.span((low, high))}"
-            axes.plot([100 * low, 100 * high], [position] * 2, color=colour, linewidth=3,
-                      solid_capstyle="butt")
+            axes.plot(
+                [100 * low, 100 * high],
+                [position] * 2,
+                color=colour,
+                linewidth=3,
+                solid_capstyle="butt",
+            )
         axes.plot(100 * difference, position, "o", color=colour, markersize=8, gid=hint(text))
-        axes.text(1.02, position, wording.points(difference), va="center",
-                  transform=axes.get_yaxis_transform())
+        axes.text(
+            1.02,
+            position,
+            wording.points(difference),
+            va="center",
+            transform=axes.get_yaxis_transform(),
+        )
     reach = 115 * max([0.005, *(abs(bound or 0) for row in rows for bound in row[2:])])
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -71,24 +85,37 @@ def draw_tradeoffs(models, gates):
     shares = [gate["limit"] for gate in gates if gate["name"].startswith("Top-1 accuracy")]
     drawings = []
     for heading, unit, scale, form, keys in (
-            ("Accuracy and file size", "bytes", 1e-6, wording.megabytes, ("size_bytes",)),
-            ("Accuracy and latency", "ms", 1, wording.milliseconds, ("latency_ms", "p95"))):
+        ("Accuracy and file size", "bytes", 1e-6, wording.megabytes, ("size_bytes",)),
+        ("Accuracy and latency", "ms", 1, wording.milliseconds, ("latency_ms", "p95")),
+    ):
         points = {
-            name: (dig(model, *keys) * scale, 100 * model["top1"],
-                   [100 * bound for bound in dig(model, "intervals", "top1") or ()],
-                   f"{wording.title(name)}: {wording.percent(model['top1'])}, "
-                   f"{form(dig(model, *keys))}")
+            name: (
+                dig(model, *keys) * scale,
+                100 * model["top1"],
+                [100 * bound for bound in dig(model, "intervals", "top1") or ()],
+                f"{wording.title(name)}: {wording.percent(model['top1'])}, "
+                f"{form(dig(model, *keys))}",
+            )
             for name, model in models.items()
-            if wording.known(dig(model, *keys)) and wording.known(model.get("top1"))}
+            if wording.known(dig(model, *keys)) and wording.known(model.get("top1"))
+        }
         if len(points) > 1:
             axis = "file size, MB" if unit == "bytes" else "latency p95, ms"
             limit = limits.get(unit)
-            drawings.append(drawing(
-                heading, f"{heading}. " + "; ".join(text for *_, text in points.values()) + ".",
-                _draw_tradeoff, points, axis, limit and limit * scale,
-                100 * shares[0] if shares else None,
-                note="Up and to the left is better. Dotted: the limits of the release gates."
-                if limit or shares else "Up and to the left is better."))
+            drawings.append(
+                drawing(
+                    heading,
+                    f"{heading}. " + "; ".join(text for *_, text in points.values()) + ".",
+                    _draw_tradeoff,
+                    points,
+                    axis,
+                    limit and limit * scale,
+                    100 * shares[0] if shares else None,
+                    note="Up and to the left is better. Dotted: the limits of the release gates."
+                    if limit or shares
+                    else "Up and to the left is better.",
+                )
+            )
     return drawings
 
 
@@ -99,17 +126,29 @@ def _draw_tradeoff(figure, colours, points, axis, limit, least):
         colour, marker = _look(name, colours)
         if interval:
             axes.plot([x, x], interval, color=colour, linewidth=1.2, alpha=0.6)
-        axes.plot(x, y, marker, color=colour, markersize=8, markeredgecolor=colours["ink"],
-                  markeredgewidth=0.5, label=wording.title(name), linestyle="none",
-                  gid=hint(text))
+        axes.plot(
+            x,
+            y,
+            marker,
+            color=colour,
+            markersize=8,
+            markeredgecolor=colours["ink"],
+            markeredgewidth=0.5,
+            label=wording.title(name),
+            linestyle="none",
+            gid=hint(text),
+        )
     if limit:
         axes.axvline(limit, color=colours["ink"], linewidth=1, linestyle=":")
     if least:
         axes.axhline(least, color=colours["ink"], linewidth=1, linestyle=":")
     axes.set_xscale("log")
     low, high = min(x for x, *_ in points.values()), max(x for x, *_ in points.values())
-    shown = [value for value in (1, 2, 5, 10, 20, 50, 100, 0.5, 0.2, 0.1, 200, 500, 1000)
-             if low / 1.5 <= value <= max(high, limit or 0) * 1.5]
+    shown = [
+        value
+        for value in (1, 2, 5, 10, 20, 50, 100, 0.5, 0.2, 0.1, 200, 500, 1000)
+        if low / 1.5 <= value <= max(high, limit or 0) * 1.5
+    ]
     axes.set_xticks(shown, [f"{value:g}" for value in shown])
     axes.minorticks_off()
     axes.grid(color=colours["grid"], linewidth=0.6)
@@ -122,15 +161,17 @@ def draw_bars(models):
     """`Drawing`s of accuracy, size and latency, a bar for each model."""
     drawings = []
     for heading, form, scale, keys in (
-            ("Top-1 accuracy, %", wording.percent, 100, ("top1",)),
-            ("File size, MB", wording.megabytes, 1e-6, ("size_bytes",)),
-            ("Latency p95, ms", wording.milliseconds, 1, ("latency_ms", "p95"))):
+        ("Top-1 accuracy, %", wording.percent, 100, ("top1",)),
+        ("File size, MB", wording.megabytes, 1e-6, ("size_bytes",)),
+        ("Latency p95, ms", wording.milliseconds, 1, ("latency_ms", "p95")),
+    ):
         values = {name: dig(model, *keys) for name, model in models.items()}
         if any(wording.known(value) for value in values.values()):
             ranges = {name: dig(model, "intervals", *keys) for name, model in models.items()}
             told = ", ".join(f"{wording.title(name)} {form(v)}" for name, v in values.items())
-            drawings.append(drawing(
-                heading, f"{heading}: {told}.", _draw_bars, values, ranges, form, scale))
+            drawings.append(
+                drawing(heading, f"{heading}: {told}.", _draw_bars, values, ranges, form, scale)
+            )
     return drawings
 
 
@@ -161,12 +202,21 @@ def draw_learning(history):
         if curves:
             ends = ", ".join(
                 f"{wording.title(name)} ends at {form(joined[-1])}"
-                for name, joined in ((name, floats + eights)
-                                     for name, (floats, eights) in curves.items()))
+                for name, joined in (
+                    (name, floats + eights) for name, (floats, eights) in curves.items()
+                )
+            )
             both = any(floats and eights for floats, eights in curves.values())
-            drawings.append(drawing(
-                f"{heading} by epoch", f"{heading} by epoch: {ends}.", _draw_curve, curves, *axis,
-                note="Behind the dotted line: training in 8 bits." if both else ""))
+            drawings.append(
+                drawing(
+                    f"{heading} by epoch",
+                    f"{heading} by epoch: {ends}.",
+                    _draw_curve,
+                    curves,
+                    *axis,
+                    note="Behind the dotted line: training in 8 bits." if both else "",
+                )
+            )
     return drawings
 
 
@@ -189,8 +239,15 @@ def _plot(axes, colours, curves, scale, label):
     for name, (floats, eights) in curves.items():
         dash, marker = _LINES[name]
         values = [value * scale for value in floats + eights]
-        axes.plot(range(1, len(values) + 1), values, dash, marker=marker, markersize=4,
-                  color=colours[name], label=wording.title(name))
+        axes.plot(
+            range(1, len(values) + 1),
+            values,
+            dash,
+            marker=marker,
+            markersize=4,
+            color=colours[name],
+            label=wording.title(name),
+        )
     borders = {len(floats) + 0.5 for floats, eights in curves.values() if floats and eights}
     for border in sorted(borders):
         axes.axvline(border, color=colours["soft"], linewidth=1, linestyle=":")
@@ -235,4 +292,4 @@ def _look(name, colours):
 
 
 def _short(name, most=22):
-    return name if len(name) <= most else name[:most - 1] + "…"
+    return name if len(name) <= most else name[: most - 1] + "…"

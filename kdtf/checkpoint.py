@@ -68,7 +68,6 @@ class EpochCheckpoint(keras.callbacks.Callback):
         with files.replacing(self.path) as partial:
             np.savez(partial, facts=json.dumps(facts), **arrays)
 
-
     # tf_keras asks its callbacks for these, and callbacks of Keras 3 have no answer: with them the
     # class serves `fit` of both.
 

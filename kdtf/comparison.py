@@ -55,22 +55,22 @@ def paired_difference(correct_baseline, correct_distilled, confidence=0.95, powe
     if baseline.shape != distilled.shape or baseline.ndim != 1 or not len(baseline):
         raise ValueError(
             "correct_baseline and correct_distilled must be two non-empty vectors over the same "
-            f"photos, got shapes {baseline.shape} and {distilled.shape}")
+            f"photos, got shapes {baseline.shape} and {distilled.shape}"
+        )
     for name, values in (("correct_baseline", baseline), ("correct_distilled", distilled)):
         if values.dtype != bool:
             raise ValueError(
                 f"{name} must be bool (prediction == label), got {values.dtype}: class numbers or "
-                "probabilities would be counted wrongly")
+                "probabilities would be counted wrongly"
+            )
     check_confidence(confidence)
     examples = len(baseline)
     both = int(np.sum(baseline & distilled))
     only_distilled = int(np.sum(distilled & ~baseline))
     only_baseline = int(np.sum(baseline & ~distilled))
-    low, high = _newcombe_interval(
-        both, only_distilled, only_baseline, examples, confidence)
+    low, high = _newcombe_interval(both, only_distilled, only_baseline, examples, confidence)
     discordant = only_distilled + only_baseline
-    p_value = (
-        float(scipy.stats.binomtest(only_distilled, discordant).pvalue) if discordant else 1.0)
+    p_value = float(scipy.stats.binomtest(only_distilled, discordant).pvalue) if discordant else 1.0
     said = verdict([low, high])
     return {
         "verdict": said if p_value < 1 - confidence else NO_DIFFERENCE,
@@ -82,7 +82,8 @@ def paired_difference(correct_baseline, correct_distilled, confidence=0.95, powe
         "only_distilled": only_distilled,
         "test_examples": examples,
         "needed_test_examples": needed_test_examples(
-            only_baseline / examples, only_distilled / examples, confidence, power),
+            only_baseline / examples, only_distilled / examples, confidence, power
+        ),
         "power": power,
     }
 
@@ -108,7 +109,8 @@ def needed_test_examples(only_baseline_share, only_distilled_share, confidence=0
     if min(only_baseline_share, only_distilled_share) < 0 or discordant > 1:
         raise ValueError(
             "the shares must be at least 0 and at most 1 together, got "
-            f"{only_baseline_share!r} and {only_distilled_share!r}")
+            f"{only_baseline_share!r} and {only_distilled_share!r}"
+        )
     difference = only_distilled_share - only_baseline_share
     if not difference:
         return None
@@ -118,8 +120,8 @@ def needed_test_examples(only_baseline_share, only_distilled_share, confidence=0
 
 
 def paired_bootstrap(
-        baseline_logits, distilled_logits, labels, train_counts, confidence=0.95, resamples=1000,
-        seed=0):
+    baseline_logits, distilled_logits, labels, train_counts, confidence=0.95, resamples=1000, seed=0
+):
     """Differences of all measures, distilled minus baseline, over the same test photos.
 
     Both models are measured on the same resamples of the photos. Shares of head, mid and tail
@@ -156,8 +158,9 @@ def paired_bootstrap(
         else:
             interval = bootstrap_interval(difference, drawn, confidence)
         found[name] = {"difference": difference, "interval": interval}
-    hits = [share_hits(logits, labels, train_counts)
-            for logits in (baseline_logits, distilled_logits)]
+    hits = [
+        share_hits(logits, labels, train_counts) for logits in (baseline_logits, distilled_logits)
+    ]
     for name in ("head_top1", "mid_top1", "tail_top1"):
         if len(hits[0][name]):
             pairwise = paired_difference(hits[0][name], hits[1][name], confidence)
@@ -185,7 +188,8 @@ def seed_difference(baseline, distilled, confidence=0.95, power=0.8):
     if baseline.shape != distilled.shape:
         raise ValueError(
             "baseline and distilled must have one value for each seed, got shapes "
-            f"{baseline.shape} and {distilled.shape}")
+            f"{baseline.shape} and {distilled.shape}"
+        )
     gains = distilled - baseline
     found = mean_interval(gains, confidence)
     spread = float(gains.std(ddof=1))
@@ -245,7 +249,8 @@ def _newcombe_interval(both, only_first, only_second, total, confidence):
     first, second = both + only_first, both + only_second
     wilson = [
         scipy.stats.binomtest(count, total).proportion_ci(confidence, method="wilson")
-        for count in (first, second)]
+        for count in (first, second)
+    ]
     margins = first * (total - first) * second * (total - second)
     cross = both * neither - only_first * only_second
     if cross > 0:
@@ -260,7 +265,8 @@ def _newcombe_interval(both, only_first, only_second, total, confidence):
     difference = (only_first - only_second) / total
     return (
         float(difference - reach(first_down, second_up)),
-        float(difference + reach(second_down, first_up)))
+        float(difference + reach(second_down, first_up)),
+    )
 
 
 def _check_power(power):

@@ -1,6 +1,6 @@
 """The folder that a mobile team gets: the 8-bit file, its labels, and a card that tells the rest.
 
-    deploy.write("out/deploy", "out/student_int8.tflite", info.classes, facts)
+deploy.write("out/deploy", "out/student_int8.tflite", info.classes, facts)
 """
 
 import contextlib
@@ -19,8 +19,15 @@ from kdtf import tflite, wording
 MODEL, LABELS, CARD = "student_int8.tflite", "labels.txt", "model_card.md"
 CALIBRATION = "calibration.json"
 _FACTS = {
-    "model", "gates", "metadata", "data_sha256", "teacher_sha256", "versions", "sha256",
-    "crop_fraction"}
+    "model",
+    "gates",
+    "metadata",
+    "data_sha256",
+    "teacher_sha256",
+    "versions",
+    "sha256",
+    "crop_fraction",
+}
 _WEAKEST = 5  # classes that the card names
 _BYTES = {
     np.int8: "the bytes minus 128, as int8 (the same as flipping each byte's top bit)",
@@ -71,10 +78,12 @@ def write(folder, tflite_path, labels, facts):
     if facts.get("sha256") not in (None, sha256):
         raise ValueError(
             f"{tflite_path} has sha256 {sha256}, but facts are about {facts['sha256']}: measure "
-            "the file that ships")
+            "the file that ships"
+        )
     if not tflite.linear_scales(content):
         raise ValueError(
-            f"{tflite_path} computes nothing in 8 bits: export a model of quantize.quantize_aware")
+            f"{tflite_path} computes nothing in 8 bits: export a model of quantize.quantize_aware"
+        )
     signature = _signature(tflite_path, content)
     _check_labels(labels, signature["classes"], tflite_path)
     names = "".join(f"{label}\n" for label in labels).encode()
@@ -97,8 +106,10 @@ def _calibration(row):
     if not scaling:
         return None
     thresholds = (row.get("selective") or {}).get("thresholds") or []
-    return {"temperature": scaling["temperature"],
-            "thresholds": [each for each in thresholds if each["threshold"] is not None]}
+    return {
+        "temperature": scaling["temperature"],
+        "thresholds": [each for each in thresholds if each["threshold"] is not None],
+    }
 
 
 def _signature(path, content):
@@ -117,15 +128,21 @@ def _signature(path, content):
     if channels not in (1, 3) or kind not in _BYTES:
         raise ValueError(
             f"{path} takes an image of {channels} channels of {np.dtype(kind).name}, expected 1 or "
-            f"3 of {', '.join(np.dtype(each).name for each in _BYTES)}")
+            f"3 of {', '.join(np.dtype(each).name for each in _BYTES)}"
+        )
     if list(outputs) not in (["logits"], ["probabilities"]):
         raise ValueError(f"{path} returns {list(outputs)}, expected logits or probabilities")
     ((output, given),) = outputs.items()
     return {
-        "image": image, "shape": list(shapes[image]), "dtype": np.dtype(kind).name,
-        "bytes": _BYTES[kind], "size": shapes[image][1], "channels": channels,
+        "image": image,
+        "shape": list(shapes[image]),
+        "dtype": np.dtype(kind).name,
+        "bytes": _BYTES[kind],
+        "size": shapes[image][1],
+        "channels": channels,
         "mode": "RGB" if channels == 3 else "L",
-        "columns": sorted(set(inputs) - {image}), "output": output,
+        "columns": sorted(set(inputs) - {image}),
+        "output": output,
         "classes": int(given["shape"][-1]),
     }
 
@@ -134,44 +151,60 @@ def _check_labels(labels, classes, path):
     if len(labels) != classes:
         raise ValueError(
             f"{path} has {classes} classes, labels has {len(labels)} names: pass the classes it "
-            "was trained on, in their order")
+            "was trained on, in their order"
+        )
     for index, label in enumerate(labels):
         if not isinstance(label, str) or label.splitlines() != [label]:
             raise ValueError(
                 f"label {index} is {label!r}: labels.txt holds one name a line, so it must not be "
-                "empty or have a line break")
+                "empty or have a line break"
+            )
 
 
 def _card(signature, labels, facts, hashes, size_bytes):
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True)
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     templates.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     templates.filters["interval"] = _interval
     row = facts.get("model") or {}
     bench = row.get("benchmark") or {}
     return templates.get_template(CARD).render(
-        signature, model=MODEL, labels=LABELS,
+        signature,
+        model=MODEL,
+        labels=LABELS,
         values=_values(facts.get("metadata") or {}, signature["columns"]),
-        calibration=_calibration(row), calibration_file=CALIBRATION,
+        calibration=_calibration(row),
+        calibration_file=CALIBRATION,
         crop=_or(facts.get("crop_fraction"), 0.875),
-        measures=_measures(row, bench, size_bytes), confidence=wording.confidence(row),
-        slices=_slices(row), weakest=_weakest(row, labels),
+        measures=_measures(row, bench, size_bytes),
+        confidence=wording.confidence(row),
+        slices=_slices(row),
+        weakest=_weakest(row, labels),
         device=_or(bench.get("device"), "a machine without a name") if bench else None,
-        gates=[{
-            "name": gate["name"],
-            "limit": f"{gate['rule']} {wording.quantity(gate['limit'], gate['unit'])}",
-            "value": wording.quantity(gate["value"], gate["unit"]),
-            "result": "pass" if gate["passed"] else "**fail**",
-        } for gate in facts.get("gates") or []],
-        hashes=hashes, data_sha256=_or(facts.get("data_sha256"), "not recorded"),
+        gates=[
+            {
+                "name": gate["name"],
+                "limit": f"{gate['rule']} {wording.quantity(gate['limit'], gate['unit'])}",
+                "value": wording.quantity(gate["value"], gate["unit"]),
+                "result": "pass" if gate["passed"] else "**fail**",
+            }
+            for gate in facts.get("gates") or []
+        ],
+        hashes=hashes,
+        data_sha256=_or(facts.get("data_sha256"), "not recorded"),
         teacher_sha256=_or(facts.get("teacher_sha256"), "not recorded"),
-        versions=sorted((facts.get("versions") or {}).items()))
+        versions=sorted((facts.get("versions") or {}).items()),
+    )
 
 
 def _measures(row, bench, size_bytes):
     """Rows of the card's table: (measure, what it means, value, interval)."""
+
     def share(name, meaning, key):
         interval = (row.get("intervals") or {}).get(key)
         return name, meaning, percent(row.get(key)), _interval(interval)
@@ -187,18 +220,29 @@ def _measures(row, bench, size_bytes):
         share("Top-5", "share with the right class among the first five", "top5"),
         share("Macro F1", "every class counts the same", "macro_f1"),
         share("Tail top-1", "rarest classes", "tail_top1"),
-        share("Calibration error", "ECE: how far probabilities are from hit rates, on average",
-              "ece"),
-        plain("Calibration error, scaled", "the same with the temperature", percent, row,
-              "temperature_scaling", "ece_after"),
+        share(
+            "Calibration error", "ECE: how far probabilities are from hit rates, on average", "ece"
+        ),
+        plain(
+            "Calibration error, scaled",
+            "the same with the temperature",
+            percent,
+            row,
+            "temperature_scaling",
+            "ece_after",
+        ),
         plain("Test photos", "what the above was measured on", wording.integer, row, "examples"),
         ("File size", "", memory(size_bytes), ""),
         plain("Latency p50", "one photo, without preparing it", ms, row, "latency_ms", "p50"),
         plain("Latency p95", "one photo, without preparing it", ms, row, "latency_ms", "p95"),
         plain("Start", "opening the file, once", ms, bench, "init_ms"),
         plain("Memory", "of the runtime with this file", memory, bench, "memory_bytes"),
-        ("Measured on", "latency, start and memory",
-         _or(bench.get("device"), wording.NOT_MEASURED), ""),
+        (
+            "Measured on",
+            "latency, start and memory",
+            _or(bench.get("device"), wording.NOT_MEASURED),
+            "",
+        ),
         plain("Threads", "of that measurement", wording.integer, bench, "threads"),
     ]
 
@@ -208,8 +252,10 @@ def _values(vocabularies, columns):
     known = {f"meta_{column}": words for column, words in vocabularies.items()}
     return [
         (column, index, value)
-        for column in columns if column in known
-        for index, value in enumerate(["missing, or not in this table", *known[column]])]
+        for column in columns
+        if column in known
+        for index, value in enumerate(["missing, or not in this table", *known[column]])
+    ]
 
 
 def _slices(row):
@@ -218,17 +264,25 @@ def _slices(row):
     if slices is None:
         return None
     return [
-        (f"{column}: {_or(part['value'], 'missing')}", wording.integer(part["examples"]),
-         wording.percent(part["top1"]), _interval(part["interval"]),
-         "few photos" if part["small"] else "")
-        for column, parts in slices.items() for part in parts]
+        (
+            f"{column}: {_or(part['value'], 'missing')}",
+            wording.integer(part["examples"]),
+            wording.percent(part["top1"]),
+            _interval(part["interval"]),
+            "few photos" if part["small"] else "",
+        )
+        for column, parts in slices.items()
+        for part in parts
+    ]
 
 
 def _weakest(row, labels):
     """[(class, recall)] of the classes least often recognised, the worst first."""
     found = [
-        (share, label) for share, label in zip(row.get("recall") or [], labels, strict=False)
-        if share is not None]
+        (share, label)
+        for share, label in zip(row.get("recall") or [], labels, strict=False)
+        if share is not None
+    ]
     return [(label, wording.percent(share)) for share, label in sorted(found)[:_WEAKEST]]
 
 
@@ -252,10 +306,12 @@ def _replacing_folder(folder, names):
         if others:
             raise ValueError(
                 f"{folder} also holds {', '.join(others[:5])}, which would be lost: choose a "
-                "folder of its own")
+                "folder of its own"
+            )
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (
-        folder.with_name(f".{kind}-{os.getpid()}-{folder.name}") for kind in ("partial", "old"))
+        folder.with_name(f".{kind}-{os.getpid()}-{folder.name}") for kind in ("partial", "old")
+    )
     try:
         partial.mkdir()
         yield partial

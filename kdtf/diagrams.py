@@ -22,11 +22,18 @@ def draw_reliability(name, curve, ece):
     """
     gap = sum(row["examples"] * (row["confidence"] - row["accuracy"]) for row in curve)
     photos = sum(row["examples"] for row in curve)
-    text = (f"calibration error {wording.percent(ece)}; on average it is too "
-            f"{'sure' if gap > 0 else 'unsure'} of itself by {abs(100 * gap / photos):.1f} points.")
+    text = (
+        f"calibration error {wording.percent(ece)}; on average it is too "
+        f"{'sure' if gap > 0 else 'unsure'} of itself by {abs(100 * gap / photos):.1f} points."
+    )
     return drawing(
-        f"Reliability: {wording.title(name)}", f"Reliability of {wording.title(name)}: {text}",
-        plot_reliability, curve, name.partition("_")[0], note=text[0].upper() + text[1:])
+        f"Reliability: {wording.title(name)}",
+        f"Reliability of {wording.title(name)}: {text}",
+        plot_reliability,
+        curve,
+        name.partition("_")[0],
+        note=text[0].upper() + text[1:],
+    )
 
 
 def plot_reliability(figure, colours, curve, student):
@@ -44,11 +51,24 @@ def plot_reliability(figure, colours, curve, student):
     sure = [100 * row["confidence"] for row in curve]
     axes.plot(sure, [100 * row["accuracy"] for row in curve], "-", color=colour, linewidth=1)
     for x, row in zip(sure, curve, strict=True):
-        axes.plot([x, x], [100 * bound for bound in row["interval"]], color=colour, linewidth=1.5,
-                  alpha=0.6)
-        axes.plot(x, 100 * row["accuracy"], "o", color=colour, markersize=6, gid=hint(
-            f"says {row['confidence']:.0%}, right {row['accuracy']:.0%}, "
-            f"{wording.count(row['examples'], 'photo')}"))
+        axes.plot(
+            [x, x],
+            [100 * bound for bound in row["interval"]],
+            color=colour,
+            linewidth=1.5,
+            alpha=0.6,
+        )
+        axes.plot(
+            x,
+            100 * row["accuracy"],
+            "o",
+            color=colour,
+            markersize=6,
+            gid=hint(
+                f"says {row['confidence']:.0%}, right {row['accuracy']:.0%}, "
+                f"{wording.count(row['examples'], 'photo')}"
+            ),
+        )
     axes.set_ylim(-2, 102)
     axes.set_ylabel("right, %")
     axes.grid(color=colours["grid"], linewidth=0.6)
@@ -72,8 +92,11 @@ def draw_selective(models):
     return drawing(
         "Right answers when the model may pass",
         f"Share of right answers when the most confident 80 % of the photos are answered: "
-        f"{', '.join(told)}.", _draw_selective, models,
-        note="From right to left: the less confident photos go to a person.")
+        f"{', '.join(told)}.",
+        _draw_selective,
+        models,
+        note="From right to left: the less confident photos go to a person.",
+    )
 
 
 def _draw_selective(figure, colours, models):
@@ -82,9 +105,14 @@ def _draw_selective(figure, colours, models):
     for name, model in models.items():
         curve = model["selective"]["curve"]
         student = name.partition("_")[0]
-        axes.plot(100 * np.asarray(curve["coverage"]), 100 - 100 * np.asarray(curve["risk"]),
-                  {"baseline": "--", "teacher": ":"}.get(student, "-"), linewidth=2,
-                  color=colours.get(student, colours["other"]), label=wording.title(name))
+        axes.plot(
+            100 * np.asarray(curve["coverage"]),
+            100 - 100 * np.asarray(curve["risk"]),
+            {"baseline": "--", "teacher": ":"}.get(student, "-"),
+            linewidth=2,
+            color=colours.get(student, colours["other"]),
+            label=wording.title(name),
+        )
     axes.set_xlim(0, 100)
     axes.set_xlabel("photos answered, %")
     axes.set_ylabel("right among them, %")
@@ -99,13 +127,18 @@ def draw_frequency(models):
       models: {name: row of results.json}.
     """
     told = "; ".join(
-        f"{wording.title(name)} " + ", ".join(
-            f"{part} {wording.percent(model.get(f'{part}_top1'))}" for part in _PARTS)
-        for name, model in models.items())
+        f"{wording.title(name)} "
+        + ", ".join(f"{part} {wording.percent(model.get(f'{part}_top1'))}" for part in _PARTS)
+        for name, model in models.items()
+    )
     return drawing(
-        "Top-1 by how common a class is", f"Top-1 by frequency: {told}.", _draw_frequency, models,
+        "Top-1 by how common a class is",
+        f"Top-1 by frequency: {told}.",
+        _draw_frequency,
+        models,
         note="Head: the most frequent classes, 58 % of the training photos. Tail: the rarest, at "
-             "most 20 %. Bars: 95 % intervals.")
+        "most 20 %. Bars: 95 % intervals.",
+    )
 
 
 def _draw_frequency(figure, colours, models):
@@ -122,11 +155,21 @@ def _draw_frequency(figure, colours, models):
                 continue
             interval = (model.get("intervals") or {}).get(f"{part}_top1")
             if interval:
-                axes.plot([place + shift] * 2, [100 * bound for bound in interval], color=colour,
-                          linewidth=2, alpha=0.6)
-            axes.plot(place + shift, 100 * value, _MARKERS.get(student, "^"), color=colour,
-                      markersize=7,
-                      gid=hint(f"{wording.title(name)}, {part}: {wording.percent(value)}"))
+                axes.plot(
+                    [place + shift] * 2,
+                    [100 * bound for bound in interval],
+                    color=colour,
+                    linewidth=2,
+                    alpha=0.6,
+                )
+            axes.plot(
+                place + shift,
+                100 * value,
+                _MARKERS.get(student, "^"),
+                color=colour,
+                markersize=7,
+                gid=hint(f"{wording.title(name)}, {part}: {wording.percent(value)}"),
+            )
             places.append(place + shift)
             values.append(100 * value)
         axes.plot(places, values, "-", color=colour, linewidth=0.8, alpha=0.7)
@@ -149,15 +192,22 @@ def draw_class_gains(classes, baseline, distilled):
     points = [
         (each["name"], each["train_examples"], after - before)
         for each, before, after in zip(classes, baseline, distilled, strict=True)
-        if None not in (before, after)]
+        if None not in (before, after)
+    ]
     better, worse = (sum(1 for *_, gain in points if sign * gain > 0) for sign in (1, -1))
-    tail = {classes[number]["name"] for number in metrics.tail_classes(
-        [each["train_examples"] for each in classes])}
+    tail = {
+        classes[number]["name"]
+        for number in metrics.tail_classes([each["train_examples"] for each in classes])
+    }
     text = f"{better} of {len(points)} classes gained, {worse} lost."
     return drawing(
-        "Gain of each class by its training photos", f"Gain in recall by class: {text}",
-        _draw_class_gains, points, tail, note=f"{text} Filled: classes of the tail. The table "
-                                              "below has the names.")
+        "Gain of each class by its training photos",
+        f"Gain in recall by class: {text}",
+        _draw_class_gains,
+        points,
+        tail,
+        note=f"{text} Filled: classes of the tail. The table below has the names.",
+    )
 
 
 def _draw_class_gains(figure, colours, points, tail):
@@ -165,15 +215,27 @@ def _draw_class_gains(figure, colours, points, tail):
     axes = figure.subplots()
     axes.axhline(0, color=colours["ink"], linewidth=1, linestyle=":")
     for name, photos, gain in points:
-        axes.plot(max(photos, 0.5), 100 * gain, "o", color=colours["distilled"], markersize=6,
-                  markerfacecolor=colours["distilled"] if name in tail else "none", alpha=0.75,
-                  gid=hint(f"{name}: {wording.points(gain)} points, "
-                           f"{wording.count(photos, 'training photo')}"))
+        axes.plot(
+            max(photos, 0.5),
+            100 * gain,
+            "o",
+            color=colours["distilled"],
+            markersize=6,
+            markerfacecolor=colours["distilled"] if name in tail else "none",
+            alpha=0.75,
+            gid=hint(
+                f"{name}: {wording.points(gain)} points, {wording.count(photos, 'training photo')}"
+            ),
+        )
     axes.set_xscale("log")
     counts = [max(photos, 0.5) for _, photos, _ in points]
     bases = (1, 2, 3, 5, 7) if max(counts) < 12 * min(counts) else (1, 2, 5)
-    shown = [base * 10**power for power in range(7) for base in bases
-             if min(counts) <= base * 10**power <= max(counts)]
+    shown = [
+        base * 10**power
+        for power in range(7)
+        for base in bases
+        if min(counts) <= base * 10**power <= max(counts)
+    ]
     axes.set_xticks(shown, [f"{value:,}" for value in shown])
     axes.minorticks_off()
     axes.set_xlabel("training photos of the class")
@@ -190,14 +252,23 @@ def draw_slices(column, rows, most=14):
       most: slices at most.
     """
     shown = [
-        (f"{row['value'] or 'missing'} ({row['examples']:,})", row["verdict"], row["difference"],
-         *row["interval"])
-        for row in rows[:most]]
+        (
+            f"{row['value'] or 'missing'} ({row['examples']:,})",
+            row["verdict"],
+            row["difference"],
+            *row["interval"],
+        )
+        for row in rows[:most]
+    ]
     told = "; ".join(f"{name} {wording.points(difference)}" for name, _, difference, *_ in shown)
     left = "" if len(rows) <= most else f" The {most} largest of {len(rows)}."
     return drawing(
-        f"Gain by {column}", f"Gain in top-1 by {column}, points: {told}.", draw_forest, shown,
-        note=f"In brackets: test photos. Bars: 95 % intervals.{left}")
+        f"Gain by {column}",
+        f"Gain in top-1 by {column}, points: {told}.",
+        draw_forest,
+        shown,
+        note=f"In brackets: test photos. Bars: 95 % intervals.{left}",
+    )
 
 
 def draw_layers(layers):
@@ -210,9 +281,11 @@ def draw_layers(layers):
     return drawing(
         "Rounding noise by layer",
         f"Signal over rounding noise of {len(layers)} layers; worst first: {', '.join(worst)}.",
-        _draw_layers, layers,
+        _draw_layers,
+        layers,
         note="Higher is better; 20 dB is an error of a tenth. Where the line falls suddenly, an "
-             "error is made; the worst are red and numbered as in the table.")
+        "error is made; the worst are red and numbered as in the table.",
+    )
 
 
 def _draw_layers(figure, colours, layers):
@@ -220,22 +293,36 @@ def _draw_layers(figure, colours, layers):
     axes = figure.subplots()
     ordered = sorted(
         (row["position"], min(row["snr_db"], _CLEAN_DB))
-        for row in layers if row["snr_db"] is not None)
+        for row in layers
+        if row["snr_db"] is not None
+    )
     axes.plot(*zip(*ordered, strict=True), "-", color=colours["distilled"], linewidth=1.2)
     numbered = []
     for number, row in enumerate(layers, start=1):
         if row["snr_db"] is None:
             continue
         marked = number <= _MARKED
-        axes.plot(row["position"], min(row["snr_db"], _CLEAN_DB), "o",
-                  markersize=6 if marked else 3, color=colours["bad" if marked else "distilled"],
-                  gid=hint(f"{row['layer']}: {row['snr_db']:.1f} dB"))
+        axes.plot(
+            row["position"],
+            min(row["snr_db"], _CLEAN_DB),
+            "o",
+            markersize=6 if marked else 3,
+            color=colours["bad" if marked else "distilled"],
+            gid=hint(f"{row['layer']}: {row['snr_db']:.1f} dB"),
+        )
         # Neighbours' numbers would cover each other.
         alone = all(abs(row["position"] - each) > 0.05 * len(layers) for each in numbered)
         if marked and alone:
             numbered.append(row["position"])
-            axes.annotate(str(number), (row["position"], row["snr_db"]), (0, -5), va="top",
-                          ha="center", textcoords="offset points", fontsize=10)
+            axes.annotate(
+                str(number),
+                (row["position"], row["snr_db"]),
+                (0, -5),
+                va="top",
+                ha="center",
+                textcoords="offset points",
+                fontsize=10,
+            )
     low, high = (bound(value for _, value in ordered) for bound in (min, max))
     axes.set_ylim(low - 0.15 * (high - low) - 1, high + 1)
     axes.axhline(20, color=colours["ink"], linewidth=1, linestyle=":")
@@ -260,9 +347,12 @@ def draw_confusion(confusion, classes):
     return drawing(
         "Confusion matrix",
         f"Confusion matrix of {classes} classes: {wording.count(wrong, 'mistake')} in "
-        f"{wording.count(cells, 'cell')} off the diagonal.", _draw_confusion, shares,
+        f"{wording.count(cells, 'cell')} off the diagonal.",
+        _draw_confusion,
+        shares,
         note="Row: the label. Column: the answer. The stronger a cell, the more of its label's "
-             "photos; mistakes are orange.")
+        "photos; mistakes are orange.",
+    )
 
 
 def _draw_confusion(figure, colours, shares):
@@ -284,4 +374,4 @@ def _draw_confusion(figure, colours, shares):
 
 
 def _rgb(colour):
-    return [int(colour[place:place + 2], 16) / 255 for place in (1, 3, 5)]
+    return [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]

@@ -102,9 +102,7 @@ def recall_table(logits, labels, names):
         wrong = predictions[(labels == number) & (predictions != number)]
         taken = np.bincount(wrong, minlength=len(names))
         answer = f"{names[taken.argmax()]} ({taken.max()})" if len(wrong) else ""
-        lines.append(
-            f"| {names[number]} | {recall[number]:.0%} | {photos[number]} | {answer} |"
-        )
+        lines.append(f"| {names[number]} | {recall[number]:.0%} | {photos[number]} | {answer} |")
     left = [f"{len(order) - _TABLE_ROWS} classes with a recall as high or higher"] * (
         len(order) > _TABLE_ROWS
     )
@@ -138,8 +136,14 @@ def _draw_confusion(figure, colours, counts, ticks, heading):
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(counts):
         axes.text(
-            column, row, counts[row, column], ha="center", va="center", fontsize=6,
-            color="white" if shares[row, column] > 0.5 else colours["ink"])
+            column,
+            row,
+            counts[row, column],
+            ha="center",
+            va="center",
+            fontsize=6,
+            color="white" if shares[row, column] > 0.5 else colours["ink"],
+        )
     axes.set_xticks(range(len(ticks)), ticks, rotation=90, fontsize=7)
     axes.set_yticks(range(len(ticks)), ticks, fontsize=7)
     axes.tick_params(length=0)

@@ -37,7 +37,8 @@ def equalize(student, calibration):
     if not taps.is_functional(student):
         raise ValueError(
             f"student must be a functional Keras 3 model, got {type(student)}: its layers must be "
-            "known to be scaled one by one")
+            "known to be scaled one by one"
+        )
     equal = keras.models.clone_model(student)
     equal.set_weights(student.get_weights())
     groups = _Groups(equal)

@@ -22,8 +22,7 @@ _FLOAT_WEIGHTS = (tf.float32, tf.float16, tf.int8)
 _IMAGE_TYPES = (tf.int8, tf.uint8, tf.float32)
 
 
-def to_tflite(
-        model, path, *, weights=None, image=None, probabilities=False, logit_temperature=1.0):
+def to_tflite(model, path, *, weights=None, image=None, probabilities=False, logit_temperature=1.0):
     """Writes a model as a .tflite file for one photo at a time.
 
     Keras 3 and tf_keras functional models are taken. A Keras 3 model with a float16 or bfloat16
@@ -66,9 +65,14 @@ def to_tflite(
     module = tf.Module()
     # The converter freezes only variables that it can reach; the others would become variables of
     # the file, which nothing initialises: it then runs, and returns NaN. A folded graph has none.
-    module.weights = [] if quantized else [
-        variable.value if isinstance(variable, keras.Variable) else variable
-        for variable in model.variables]
+    module.weights = (
+        []
+        if quantized
+        else [
+            variable.value if isinstance(variable, keras.Variable) else variable
+            for variable in model.variables
+        ]
+    )
 
     def answer(*tensors):
         named = {spec.name: tensor for spec, tensor in zip(inputs, tensors, strict=True)}
@@ -101,14 +105,20 @@ def to_tflite(
         except Exception as error:
             raise RuntimeError(
                 f"{model.name} could not be converted to {path.name}: {error}\n"
-                f"Last lines that TensorFlow printed:\n{_tail(printed)}") from error
-    refused = sorted({
-        name for name in tflite.operators_of(content)
-        if name.startswith(tflite.CUSTOM) or name in _VARIABLE_OPS})
+                f"Last lines that TensorFlow printed:\n{_tail(printed)}"
+            ) from error
+    refused = sorted(
+        {
+            name
+            for name in tflite.operators_of(content)
+            if name.startswith(tflite.CUSTOM) or name in _VARIABLE_OPS
+        }
+    )
     if refused:
         raise ValueError(
             f"{model.name} needs operators that a plain TFLite runtime lacks: "
-            f"{', '.join(refused)}; replace the layers that use them")
+            f"{', '.join(refused)}; replace the layers that use them"
+        )
     if logit_temperature != 1:
         content = tflite.with_temperature(content, logit_temperature)
     if probabilities:
@@ -145,12 +155,14 @@ def _check_scales(model_name, content):
                 f"layer {layer!r} of {model_name} would rescale by {low:.3g} to {high:.3g}, "
                 f"XNNPACK takes {_SMALLEST_MULTIPLIER:.3g} to {_LARGEST_MULTIPLIER:g}: one of its "
                 "channels is dead or its range has collapsed; calibrate with more photos, or train "
-                "the float student with more weight decay")
+                "the float student with more weight decay"
+            )
         if np.abs(bias.astype(np.int64)).max(initial=0) >= 2**31 - 1:
             raise ValueError(
                 f"layer {layer!r} of {model_name} has a bias that does not fit into 32 bits at the "
                 "scale of its kernel: one of its channels is dead; train the float student with "
-                "more weight decay")
+                "more weight decay"
+            )
 
 
 def parity(model, path, batches, num_threads=1, progress=None, logit_temperature=1.0):
@@ -187,7 +199,8 @@ def parity(model, path, batches, num_threads=1, progress=None, logit_temperature
                 for side, values in (("the Keras model", want), (str(path), got)):
                     if not np.isfinite(values).all():
                         raise ValueError(
-                            f"{side} returned logits that are not finite for example {examples}")
+                            f"{side} returned logits that are not finite for example {examples}"
+                        )
                 error = max(error, float(np.abs(got - want).max()))
                 agreed += int(got.argmax() == want.argmax())
                 examples += 1
@@ -195,8 +208,7 @@ def parity(model, path, batches, num_threads=1, progress=None, logit_temperature
                     progress(1)
     if not examples:
         raise ValueError(f"no examples to compare {path} on: batches is empty")
-    return {
-        "max_abs_error": error, "argmax_agreement": agreed / examples, "examples": examples}
+    return {"max_abs_error": error, "argmax_agreement": agreed / examples, "examples": examples}
 
 
 class _Float32Compute(keras.DTypePolicy):
@@ -216,20 +228,26 @@ def _input_specs(model):
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         raise ValueError(
             f"{model.name} returns {[tuple(output.shape) for output in model.outputs]}, expected "
-            "one output of logits [batch, classes]")
+            "one output of logits [batch, classes]"
+        )
     specs = []
     for tensor in model.inputs:
         shape, dtype = tuple(tensor.shape), tf.as_dtype(tensor.dtype)
         if None in shape[1:]:
             raise ValueError(
                 f"input {tensor.name!r} of {model.name} has shape {shape}: build the model with a "
-                "fixed size, only the batch may be None")
+                "fixed size, only the batch may be None"
+            )
         if not dtype.is_floating and dtype != tf.int32:
             raise ValueError(
                 f"input {tensor.name!r} of {model.name} is {dtype.name}, expected a float type or "
-                "int32")
-        specs.append(tf.TensorSpec(
-            (1, *shape[1:]), tf.float32 if dtype.is_floating else dtype, name=tensor.name))
+                "int32"
+            )
+        specs.append(
+            tf.TensorSpec(
+                (1, *shape[1:]), tf.float32 if dtype.is_floating else dtype, name=tensor.name
+            )
+        )
     return specs
 
 
@@ -251,7 +269,8 @@ def _in_float32(model):
             if not isinstance(layer, keras.layers.Layer):
                 raise ValueError(
                     f"layer {layer.name!r} of {model.name} computes in {layer.compute_dtype}: "
-                    "rebuild the model in float32 and copy its weights")
+                    "rebuild the model in float32 and copy its weights"
+                )
             changed.append((layer, layer.dtype_policy))
             layer.dtype_policy = _Float32Compute(layer.dtype_policy.variable_dtype)
         yield
@@ -262,5 +281,3 @@ def _in_float32(model):
 
 def _tail(printed, lines=40):
     return "\n".join(printed[-lines:]) or "(nothing)"
-
-

@@ -68,7 +68,8 @@ class Kernel(_tfmot.quantizers.Quantizer):
         # Of a channel that is all 0 any scale will do, but 0 / 0 would be NaN.
         limit = tf.stop_gradient(tf.maximum(limit, 1e-12))
         kernel = tf.quantization.fake_quant_with_min_max_vars_per_channel(
-            kernel, -limit, limit, narrow_range=True)
+            kernel, -limit, limit, narrow_range=True
+        )
         back = [last.index(axis) for axis in range(inputs.shape.rank)]
         return tf.transpose(kernel, back)
 
@@ -90,17 +91,20 @@ class Activation(_tfmot.quantizers.Quantizer):
     def build(self, tensor_shape, name, layer):
         return {
             end: layer.add_weight(
-                f"{name}_{end}", shape=(), trainable=False,
-                initializer=tf_keras.initializers.Constant(value))
-            for end, value in (("low", -1.0), ("high", 1.0))}
+                f"{name}_{end}",
+                shape=(),
+                trainable=False,
+                initializer=tf_keras.initializers.Constant(value),
+            )
+            for end, value in (("low", -1.0), ("high", 1.0))
+        }
 
     def __call__(self, inputs, training, weights, **kwargs):
         if _modes[-1] == "observe":
             self.observer.update(inputs)
         if _modes[-1] != "on":
             return inputs
-        return tf.quantization.fake_quant_with_min_max_vars(
-            inputs, weights["low"], weights["high"])
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["low"], weights["high"])
 
     def get_config(self):
         return {"low_limit": self.low_limit, "high_limit": self.high_limit}
@@ -151,14 +155,18 @@ class LayerConfig(_tfmot.QuantizeConfig):
         parts = {"kernel": self.kernel, "output": self.output}
         return {
             name: None if part is None else [type(part).__name__, part.get_config()]
-            for name, part in parts.items()}
+            for name, part in parts.items()
+        }
 
     @classmethod
     def from_config(cls, config):
         classes = {quantizer.__name__: quantizer for quantizer in (Kernel, Activation, Pixels)}
-        return cls(**{
-            name: None if part is None else classes[part[0]](**part[1])
-            for name, part in config.items()})
+        return cls(
+            **{
+                name: None if part is None else classes[part[0]](**part[1])
+                for name, part in config.items()
+            }
+        )
 
 
 class AsAnnotated(_tfmot.QuantizeScheme, _tfmot.QuantizeRegistry):
@@ -217,8 +225,10 @@ class FreezableBatchNormalization(tf_keras.layers.BatchNormalization):
 
 def custom_objects():
     """What tfmot must know to rebuild annotated layers."""
-    return {kind.__name__: kind for kind in (
-        LayerConfig, HardGate, GatedProduct, HardSigmoid, FreezableBatchNormalization)}
+    return {
+        kind.__name__: kind
+        for kind in (LayerConfig, HardGate, GatedProduct, HardSigmoid, FreezableBatchNormalization)
+    }
 
 
 def _kernel_name(layer):

@@ -117,8 +117,7 @@ class _Walk:
             if kind == "HardSigmoid":
                 tensor = self._clipped(tensor, 0.0, 1.0)
             value = _Value(tensor, scale)
-        return _Value(
-            self._fake(value.tensor, [end / value.scale for end in limits]), value.scale)
+        return _Value(self._fake(value.tensor, [end / value.scale for end in limits]), value.scale)
 
     def _combined(self, kind, layer, inputs):
         x = inputs[0]
@@ -139,7 +138,8 @@ class _Walk:
         if kind in ("Multiply", "Add", "Concatenate") and {v.scale for v in inputs} != {1.0}:
             raise ValueError(
                 f"layer {layer.name!r} joins pixels, but only the kernel of a convolution or a "
-                "Dense layer can hold their scale")
+                "Dense layer can hold their scale"
+            )
         if kind == "Multiply":
             return _Value(x.tensor * inputs[1].tensor)
         if kind == "Add":

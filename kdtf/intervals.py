@@ -26,7 +26,8 @@ def share_interval(hits, examples, confidence=0.95):
     if not 0 <= hits <= examples:
         raise ValueError(f"hits must be 0 to {examples} (the number of examples), got {hits!r}")
     interval = scipy.stats.binomtest(int(hits), int(examples)).proportion_ci(
-        confidence, method="wilson")
+        confidence, method="wilson"
+    )
     return [float(interval.low), float(interval.high)]
 
 
@@ -44,14 +45,17 @@ def mean_interval(values, confidence=0.95):
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(
             f"an interval needs a vector of at least two values, got shape {values.shape}: train "
-            "with more seeds")
+            "with more seeds"
+        )
     if not np.isfinite(values).all():
         raise ValueError(f"values must be finite, got {values.tolist()}")
     check_confidence(confidence)
     mean = float(values.mean())
     reach = float(
         scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1)
-        * values.std(ddof=1) / math.sqrt(len(values)))
+        * values.std(ddof=1)
+        / math.sqrt(len(values))
+    )
     return {
         "mean": mean,
         "interval": [mean - reach, mean + reach],

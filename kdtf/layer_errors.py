@@ -1,8 +1,8 @@
 """Where rounding hurts: how far each layer of an 8-bit student is from the float student's.
 
-    errors = layer_errors.layer_errors(student, "student_int8.tflite", photos)
-    print(layer_errors.table(errors[:10]))
-    layer_errors.plot(errors, "layer_errors.png")
+errors = layer_errors.layer_errors(student, "student_int8.tflite", photos)
+print(layer_errors.table(errors[:10]))
+layer_errors.plot(errors, "layer_errors.png")
 """
 
 import dataclasses
@@ -66,20 +66,25 @@ def layer_errors(student, quantized, batch):
     """
     inputs = taps.feed(student, batch)
     outputs = {
-        layer.name: layer.output for layer in student.layers
-        if isinstance(layer.output, keras.KerasTensor)}
+        layer.name: layer.output
+        for layer in student.layers
+        if isinstance(layer.output, keras.KerasTensor)
+    }
     if isinstance(quantized, (str, Path)):
         found = _of_file(quantized, inputs, outputs.keys() - _rescaled(student))
     else:
         found = _of_model(quantized, inputs, outputs.keys())
     names = [
-        name for name in outputs
-        if name in found and found[name].shape[1:] == tuple(outputs[name].shape[1:])]
+        name
+        for name in outputs
+        if name in found and found[name].shape[1:] == tuple(outputs[name].shape[1:])
+    ]
     if not names:
         raise ValueError(
             f"{getattr(quantized, 'name', quantized)} has no rounded layer in common with "
             f"{student.name}, found {sorted(found) or 'none'}: compare a student with the 8-bit "
-            "model or file that was made from it")
+            "model or file that was made from it"
+        )
     probe = keras.Model(student.input, {name: outputs[name] for name in names})
     wanted = probe(inputs, training=False)
     position = {layer.name: place for place, layer in enumerate(student.layers)}
@@ -97,7 +102,8 @@ def table(errors):
     for error in sorted(errors, key=lambda error: error.snr_db):
         rows.append(
             f"| {error.layer} | {_decibels(error)} | {error.error_rms:.3g} | "
-            f"{error.low:.3g} to {error.high:.3g} |")
+            f"{error.low:.3g} to {error.high:.3g} |"
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -156,8 +162,10 @@ def _decibels(error):
 def _of_model(model, inputs, names):
     """{layer: float32 [batch, ...]} of the rounded layers of a quantization-aware model."""
     outputs = {
-        layer.name: layer.output for layer in getattr(model, "layers", ())
-        if layer.name in names and folded.output_range(layer) is not None}
+        layer.name: layer.output
+        for layer in getattr(model, "layers", ())
+        if layer.name in names and folded.output_range(layer) is not None
+    }
     if not outputs:
         return {}
     # The model's own class: it belongs to a Keras that this module does not import.
@@ -172,8 +180,10 @@ def _of_file(path, inputs, names):
     runner = tflite.Runner(path, num_threads=1)
     with tflite.quiet():
         interpreter = Interpreter(
-            model_content=content, experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+            model_content=content,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
         interpreter.allocate_tensors()
         run = interpreter.get_signature_runner()
     found = {name: [] for name in tensors}
@@ -203,8 +213,11 @@ def _int8_results(content, names):
 def _rescaled(student):
     """Names of the layers that a file may hold in another unit: those that feed a hard-swish."""
     return {
-        name for layer in student.layers if taps.activation_name(layer) == "hard_swish"
-        for name in taps.sources(layer)}
+        name
+        for layer in student.layers
+        if taps.activation_name(layer) == "hard_swish"
+        for name in taps.sources(layer)
+    }
 
 
 def _error(name, position, wanted, got):
@@ -215,5 +228,5 @@ def _error(name, position, wanted, got):
     with np.errstate(divide="ignore"):
         snr = math.inf if noise == 0 else 10 * np.log10(signal / noise)
     return LayerError(
-        name, position, float(snr), float(np.sqrt(noise)), float(wanted.min()),
-        float(wanted.max()))
+        name, position, float(snr), float(np.sqrt(noise)), float(wanted.min()), float(wanted.max())
+    )

@@ -67,8 +67,11 @@ def macro_f1_score(predictions, labels, classes):
       float in [0, 1].
     """
     predictions, labels = _checked_predictions(predictions, labels, classes)
-    return float(sklearn.metrics.f1_score(
-        labels, predictions, labels=np.unique(labels), average="macro", zero_division=0))
+    return float(
+        sklearn.metrics.f1_score(
+            labels, predictions, labels=np.unique(labels), average="macro", zero_division=0
+        )
+    )
 
 
 def negative_log_likelihood(logits, labels):
@@ -132,7 +135,7 @@ def worst_decile_recall(predictions, labels, classes):
     """
     recall = per_class_recall(predictions, labels, classes)
     lowest = np.sort(recall[~np.isnan(recall)])
-    return float(lowest[:math.ceil(len(lowest) / 10)].mean())
+    return float(lowest[: math.ceil(len(lowest) / 10)].mean())
 
 
 def teacher_agreement(teacher_logits, student_logits):
@@ -174,7 +177,7 @@ def head_classes(train_counts, share=0.58):
     held = np.cumsum(counts[order])
     # The tolerance keeps 0.58 * 50 = 28.999999999999996 and its kind from adding a class.
     needed = int(np.searchsorted(held, share * held[-1] * (1 - 1e-12))) + 1
-    return np.sort(order[:min(needed, max(len(counts) - 1, 1))])
+    return np.sort(order[: min(needed, max(len(counts) - 1, 1))])
 
 
 def tail_classes(train_counts, share=0.2, head_share=0.58):
@@ -197,7 +200,7 @@ def tail_classes(train_counts, share=0.2, head_share=0.58):
     rarest_first = order[head:][::-1]
     held = np.cumsum(counts[rarest_first])
     taken = int(np.searchsorted(held, share * counts.sum() * (1 + 1e-12)))
-    return np.sort(rarest_first[:max(taken, 1)])
+    return np.sort(rarest_first[: max(taken, 1)])
 
 
 def mid_classes(train_counts):
@@ -247,7 +250,9 @@ def evaluate(logits, labels, train_counts, confidence=0.95):
     }
     intervals |= {
         name: share_interval(right.sum(), len(right), confidence)
-        for name, right in hits.items() if len(right)}
+        for name, right in hits.items()
+        if len(right)
+    }
     recall = per_class_recall(predictions, labels, classes)
     return values | {
         "worst_decile_recall": worst_decile_recall(predictions, labels, classes),
@@ -277,12 +282,14 @@ def share_hits(logits, labels, train_counts):
     if np.shape(train_counts) != (classes,):
         raise ValueError(
             f"train_counts has shape {np.shape(train_counts)}, the logits have {classes} classes: "
-            "pass one count for each class")
+            "pass one count for each class"
+        )
     right = logits.argmax(axis=1) == labels
     parts = {"head": head_classes, "mid": mid_classes, "tail": tail_classes}
     return {"top1": right, "top5": label_ranks(logits, labels) < 5} | {
         f"{part}_top1": right[np.isin(labels, chosen(train_counts))]
-        for part, chosen in parts.items()}
+        for part, chosen in parts.items()
+    }
 
 
 def _by_frequency(train_counts, share):
@@ -291,7 +298,8 @@ def _by_frequency(train_counts, share):
     if counts.ndim != 1 or not len(counts) or (counts < 0).any() or counts.sum() == 0:
         raise ValueError(
             "train_counts must be a vector of counts >= 0 with at least one photo, got "
-            f"shape {counts.shape}, values {counts.tolist()}")
+            f"shape {counts.shape}, values {counts.tolist()}"
+        )
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1], got {share!r}")
     return counts, np.argsort(-counts.astype(np.int64), kind="stable")
@@ -302,7 +310,8 @@ def _checked_predictions(predictions, labels, classes):
     if predictions.shape != labels.shape or labels.ndim != 1 or not len(labels):
         raise ValueError(
             "predictions and labels must be two non-empty vectors of one length, got shapes "
-            f"{predictions.shape} and {labels.shape}")
+            f"{predictions.shape} and {labels.shape}"
+        )
     check_range("predictions", predictions, classes)
     check_range("labels", labels, classes)
     return predictions, labels

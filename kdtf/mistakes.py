@@ -48,7 +48,8 @@ def choose(teacher_logits, student_logits, labels, pairs=8, photos_each=3, disag
     sure, right = top_label(student_logits, labels)
     teacher_sure, teacher_right = top_label(teacher_logits, labels)
     confusion = sklearn.metrics.confusion_matrix(
-        labels, answers, labels=np.arange(student_logits.shape[1]))
+        labels, answers, labels=np.arange(student_logits.shape[1])
+    )
     listed = {}
 
     def listing(mask, order, count, wrong=None):
@@ -61,35 +62,45 @@ def choose(teacher_logits, student_logits, labels, pairs=8, photos_each=3, disag
     confused = []
     for pair in most_confused(confusion, pairs):
         label, answer = pair["label"], pair["prediction"]
-        confused.append(pair | {
-            "shown": listing((labels == label) & (answers == answer), sure, photos_each),
-            "reference": listing((labels == answer) & right, sure, photos_each),
-        })
+        confused.append(
+            pair
+            | {
+                "shown": listing((labels == label) & (answers == answer), sure, photos_each),
+                "reference": listing((labels == answer) & right, sure, photos_each),
+            }
+        )
     teacher_answers = np.argmax(teacher_logits, axis=1)
     teacher_only, student_only = teacher_right & ~right, right & ~teacher_right
     found = {
         "confusion": [
             [int(label), int(answer), int(confusion[label, answer])]
-            for label, answer in np.argwhere(confusion)],
+            for label, answer in np.argwhere(confusion)
+        ],
         "pairs": confused,
         "teacher_only": {
             "count": int(teacher_only.sum()),
-            "shown": listing(teacher_only, sure, disagreements, answers)},
+            "shown": listing(teacher_only, sure, disagreements, answers),
+        },
         "student_only": {
             "count": int(student_only.sum()),
-            "shown": listing(student_only, teacher_sure, disagreements, teacher_answers)},
+            "shown": listing(student_only, teacher_sure, disagreements, teacher_answers),
+        },
         "both": int((right & teacher_right).sum()),
         "neither": int((~right & ~teacher_right).sum()),
     }
-    return found | {"photos": [
-        {
-            "position": place,
-            "label": int(labels[place]),
-            "teacher": int(teacher_answers[place]),
-            "teacher_confidence": float(teacher_sure[place]),
-            "student": int(answers[place]),
-            "student_confidence": float(sure[place]),
-        } for place in listed]}
+    return found | {
+        "photos": [
+            {
+                "position": place,
+                "label": int(labels[place]),
+                "teacher": int(teacher_answers[place]),
+                "teacher_confidence": float(teacher_sure[place]),
+                "student": int(answers[place]),
+                "student_confidence": float(sure[place]),
+            }
+            for place in listed
+        ]
+    }
 
 
 def most_confused(confusion, count):
@@ -106,12 +117,18 @@ def most_confused(confusion, count):
     """
     totals = confusion.sum(axis=1)
     wrong = [
-        (int(label), int(answer)) for label, answer in np.argwhere(confusion) if label != answer]
+        (int(label), int(answer)) for label, answer in np.argwhere(confusion) if label != answer
+    ]
     wrong.sort(key=lambda pair: (-confusion[pair], -confusion[pair] / totals[pair[0]], pair))
     return [
-        {"label": label, "prediction": answer, "photos": int(confusion[label, answer]),
-         "of": int(totals[label])}
-        for label, answer in wrong[:count]]
+        {
+            "label": label,
+            "prediction": answer,
+            "photos": int(confusion[label, answer]),
+            "of": int(totals[label]),
+        }
+        for label, answer in wrong[:count]
+    ]
 
 
 def _few_of_a_kind(places, labels, answers):

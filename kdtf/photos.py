@@ -18,11 +18,15 @@ def confused_pairs(mistakes, names):
     """
     return [
         {
-            "label": names[pair["label"]], "answer": names[pair["prediction"]],
-            "photos": pair["photos"], "of": pair["of"],
+            "label": names[pair["label"]],
+            "answer": names[pair["prediction"]],
+            "photos": pair["photos"],
+            "of": pair["of"],
             "wrong": [_photo(mistakes, names, place) for place in pair["shown"]],
             "reference": [_photo(mistakes, names, place) for place in pair["reference"]],
-        } for pair in mistakes["pairs"]]
+        }
+        for pair in mistakes["pairs"]
+    ]
 
 
 def zoomed(mistakes, names):
@@ -51,13 +55,16 @@ def zoomed(mistakes, names):
     for label in shown:
         inside = [counts.get((label, answer), 0) for answer in shown]
         total = totals.get(label, 0)
-        rows.append({
-            "name": names[label],
-            "others": total - sum(inside),
-            "cells": [
-                {"photos": photos, "share": photos / max(total, 1), "right": answer == label}
-                for answer, photos in zip(shown, inside, strict=True)],
-        })
+        rows.append(
+            {
+                "name": names[label],
+                "others": total - sum(inside),
+                "cells": [
+                    {"photos": photos, "share": photos / max(total, 1), "right": answer == label}
+                    for answer, photos in zip(shown, inside, strict=True)
+                ],
+            }
+        )
     return {"names": [names[label] for label in shown], "rows": rows}
 
 
@@ -77,19 +84,29 @@ def galleries(mistakes, names):
             "heading": heading,
             "count": mistakes[key]["count"],
             "photos": [_photo(mistakes, names, place) for place in mistakes[key]["shown"]],
-        } for key, heading in (
+        }
+        for key, heading in (
             ("teacher_only", "The student is wrong, the teacher right"),
-            ("student_only", "The teacher is wrong, the student right"))]
+            ("student_only", "The teacher is wrong, the student right"),
+        )
+    ]
 
 
 def _photo(mistakes, names, place):
     found = mistakes["photos"][place]
     answers = {
-        who: {"answer": names[found[who]], "confidence": wording.share(found[f"{who}_confidence"]),
-              "right": found[who] == found["label"]}
-        for who in ("student", "teacher")}
+        who: {
+            "answer": names[found[who]],
+            "confidence": wording.share(found[f"{who}_confidence"]),
+            "right": found[who] == found["label"],
+        }
+        for who in ("student", "teacher")
+    }
     label = names[found["label"]]
     return answers | {
-        "id": found["id"], "jpeg": found["jpeg"], "label": label,
+        "id": found["id"],
+        "jpeg": found["jpeg"],
+        "label": label,
         "alt": f"Photo of {label}; the student says {answers['student']['answer']}, the teacher "
-               f"{answers['teacher']['answer']}"}
+        f"{answers['teacher']['answer']}",
+    }

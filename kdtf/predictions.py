@@ -53,13 +53,15 @@ def checked(logits, labels):
     if logits.ndim != 2 or labels.ndim != 1 or len(logits) != len(labels) or not logits.size:
         raise ValueError(
             "expected logits [examples, classes] and labels [examples] with at least one example, "
-            f"got shapes {logits.shape} and {labels.shape}")
+            f"got shapes {logits.shape} and {labels.shape}"
+        )
     check_range("labels", labels, logits.shape[1])
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(broken):
         raise ValueError(
             f"{len(broken)} of {len(logits)} examples have logits that are not finite, the first "
-            f"is example {broken[0]}: the model diverged or its file is broken")
+            f"is example {broken[0]}: the model diverged or its file is broken"
+        )
     return logits, labels
 
 
@@ -68,7 +70,8 @@ def check_same_photos(**logits):
     (one, first), (other, second) = ((name, np.shape(each)) for name, each in logits.items())
     if first != second:
         raise ValueError(
-            f"{one} have shape {first}, {other} {second}: pass the same photos and classes")
+            f"{one} have shape {first}, {other} {second}: pass the same photos and classes"
+        )
 
 
 def check_range(name, numbers, classes):
@@ -78,4 +81,5 @@ def check_range(name, numbers, classes):
     if numbers.min() < 0 or numbers.max() >= classes:
         raise ValueError(
             f"{name} must be in 0..{classes - 1}, got {numbers.min()} to {numbers.max()}: model "
-            "and data disagree about the classes")
+            "and data disagree about the classes"
+        )

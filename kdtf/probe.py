@@ -91,7 +91,8 @@ def probe(path, timeout_s=600):
         raise ValueError(f"{path} returns values that are not finite: its latency means nothing")
     if seen["constant"]:
         raise ValueError(
-            f"{path} returns the same values for three different inputs: its latency means nothing")
+            f"{path} returns the same values for three different inputs: its latency means nothing"
+        )
     return seen
 
 
@@ -111,10 +112,12 @@ def run_child(command, timeout_s):
     """subprocess.CompletedProcess with text; RuntimeError after timeout_s seconds."""
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=timeout_s)
+            command, capture_output=True, text=True, errors="replace", timeout=timeout_s
+        )
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(
-            f"no result within {timeout_s} s: raise timeout_s or lower runs") from error
+            f"no result within {timeout_s} s: raise timeout_s or lower runs"
+        ) from error
 
 
 def failure(done):

@@ -37,7 +37,8 @@ class Tolerance:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
                     f"the {name} tolerance must be a fraction in [0, 1), got "
-                    f"{getattr(self, name)!r}")
+                    f"{getattr(self, name)!r}"
+                )
         if self.examples < 1:
             raise ValueError(f"examples must be at least 1, got {self.examples!r}")
         if not 0 < self.confidence < 1:
@@ -90,24 +91,34 @@ def compare(deployed, candidate, labels, train_counts, columns, seen=None, toler
     labels = np.asarray(labels)
     seen = np.zeros(len(labels), bool) if seen is None else np.asarray(seen)
     for name, length in (
-            ("deployed", len(deployed.logits)), ("candidate", len(candidate.logits)),
-            ("seen", len(seen))):
+        ("deployed", len(deployed.logits)),
+        ("candidate", len(candidate.logits)),
+        ("seen", len(seen)),
+    ):
         if length != len(labels):
             raise ValueError(
-                f"{name} is about {length} photos, labels about {len(labels)}: pass the same ones")
+                f"{name} is about {length} photos, labels about {len(labels)}: pass the same ones"
+            )
     known = np.isin(candidate.classes, deployed.classes)[labels]
     kept = known & ~seen
     if not kept.any():
         raise ValueError(
             f"none of {len(labels)} test photos is left to compare: {int((~known).sum())} are of "
-            f"classes that the deployed file does not know, {int(seen.sum())} were trained on")
+            f"classes that the deployed file does not know, {int(seen.sum())} were trained on"
+        )
     names = np.asarray(candidate.classes)[labels[kept]]
     right = [
         np.asarray(answers.classes)[answers.logits[kept].argmax(axis=1)] == names
-        for answers in (deployed, candidate)]
-    parts = _parts(labels[kept], train_counts, {
-        column: [value for value, keep in zip(values, kept, strict=True) if keep]
-        for column, values in columns.items()})
+        for answers in (deployed, candidate)
+    ]
+    parts = _parts(
+        labels[kept],
+        train_counts,
+        {
+            column: [value for value, keep in zip(values, kept, strict=True) if keep]
+            for column, values in columns.items()
+        },
+    )
     judged = {name: part for name, part in parts.items() if part.sum() >= tolerance.examples}
     same_classes = set(deployed.classes) == set(candidate.classes)
     confidence = 1 - (1 - tolerance.confidence) / max(len(judged) + same_classes, 1)
@@ -117,8 +128,12 @@ def compare(deployed, candidate, labels, train_counts, columns, seen=None, toler
         position = {name: number for number, name in enumerate(deployed.classes)}
         order = [position[name] for name in candidate.classes]
         differences = comparison.paired_bootstrap(
-            deployed.logits[kept][:, order], candidate.logits[kept], labels[kept], train_counts,
-            confidence)
+            deployed.logits[kept][:, order],
+            candidate.logits[kept],
+            labels[kept],
+            train_counts,
+            confidence,
+        )
         found = differences["macro_f1"] | {"test_examples": int(kept.sum()), "p_value": None}
         checks.append(_part("Macro-F1", found, tolerance))
     for name, part in judged.items():
@@ -131,7 +146,9 @@ def compare(deployed, candidate, labels, train_counts, columns, seen=None, toler
         "seen_examples": int((known & seen).sum()),
         "not_judged": [
             {"name": name, "examples": int(part.sum())}
-            for name, part in parts.items() if name not in judged],
+            for name, part in parts.items()
+            if name not in judged
+        ],
         "differences": differences,
     }
 
@@ -161,7 +178,14 @@ def _part(name, found, tolerance):
 
 def _check(name, found, tolerance, passed, note):
     return {
-        "name": f"{name}, new minus deployed", "rule": ">=", "limit": -tolerance,
-        "unit": "fraction", "value": found["difference"], "passed": bool(passed),
-        "interval": list(found["interval"]), "p_value": found["p_value"],
-        "examples": found["test_examples"], "note": note}
+        "name": f"{name}, new minus deployed",
+        "rule": ">=",
+        "limit": -tolerance,
+        "unit": "fraction",
+        "value": found["difference"],
+        "passed": bool(passed),
+        "interval": list(found["interval"]),
+        "p_value": found["p_value"],
+        "examples": found["test_examples"],
+        "note": note,
+    }

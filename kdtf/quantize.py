@@ -28,8 +28,15 @@ from kdtf.layer_errors import layer_errors
 from kdtf.train_step import TrainStep, is_number
 
 __all__ = [
-    "BatchNormFreeze", "Distiller", "correct_biases", "equalize", "layer_errors", "load_weights",
-    "quantize_aware", "save_weights"]
+    "BatchNormFreeze",
+    "Distiller",
+    "correct_biases",
+    "equalize",
+    "layer_errors",
+    "load_weights",
+    "quantize_aware",
+    "save_weights",
+]
 
 _ACTIVATIONS = ("linear", "relu", "hard_swish", "hard_sigmoid")
 _LINEAR = ("Conv2D", "DepthwiseConv2D", "Dense")
@@ -89,7 +96,8 @@ def load_weights(student, path):
         differing = sorted(set(wanted.items()) ^ set(found.items()))[:3]
         raise ValueError(
             f"{path} holds {len(found)} arrays, {student.name} needs {len(wanted)}; they differ in "
-            f"{differing}: give the student that was made quantization-aware")
+            f"{differing}: give the student that was made quantization-aware"
+        )
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return model
@@ -99,7 +107,8 @@ def _annotated_and_applied(student):
     annotated = _Lowering(student).model
     with fake_quant.tfmot.quantization.keras.quantize_scope(fake_quant.custom_objects()):
         return fake_quant.tfmot.quantization.keras.quantize_apply(
-            annotated, scheme=fake_quant.AsAnnotated(), quantized_layer_name_prefix="")
+            annotated, scheme=fake_quant.AsAnnotated(), quantized_layer_name_prefix=""
+        )
 
 
 def _variables(model):
@@ -218,8 +227,10 @@ class BatchNormFreeze(tf_keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         norms = [
-            layer for layer in map(folded.unwrapped, self.model.student.layers)
-            if isinstance(layer, fake_quant.FreezableBatchNormalization)]
+            layer
+            for layer in map(folded.unwrapped, self.model.student.layers)
+            if isinstance(layer, fake_quant.FreezableBatchNormalization)
+        ]
         if epoch >= self.epoch and not all(norm.frozen for norm in norms):
             for norm in norms:
                 norm.frozen = True
@@ -247,7 +258,8 @@ class _Lowering:
         if not taps.is_functional(student):
             raise ValueError(
                 f"student must be a functional Keras 3 model, got {type(student)}: its layers must "
-                "be known to be quantised one by one")
+                "be known to be quantised one by one"
+            )
         self._layers = {layer.name: layer for layer in student.layers}
         self._consumers = {layer.name: [] for layer in student.layers}
         for layer in student.layers:
@@ -258,7 +270,8 @@ class _Lowering:
             inputs = [outputs[name] for name in taps.sources(layer)]
             outputs[layer.name] = self._lower(layer, inputs)
         inputs = keras.tree.map_structure(
-            lambda tensor: outputs[tensor._keras_history.operation.name], student.input)
+            lambda tensor: outputs[tensor._keras_history.operation.name], student.input
+        )
         output = outputs[student.outputs[0]._keras_history.operation.name]
         self.model = tf_keras.Model(inputs, output, name=student.name)
         lowered = {layer.name: layer for layer in map(folded.unwrapped, self.model.layers)}
@@ -280,13 +293,15 @@ class _Lowering:
             if (layer.scale, layer.offset) != (1 / 127.5, -1.0):
                 raise ValueError(
                     f"layer {layer.name!r} rescales by {layer.scale} and {layer.offset}, expected "
-                    "1/127.5 and -1: raw images 0..255 to -1..1")
+                    "1/127.5 and -1: raw images 0..255 to -1..1"
+                )
             rescaling = layers.Rescaling(1 / 127.5, offset=-1.0, name=layer.name)
             return _annotated(rescaling, output=fake_quant.Pixels())(x)
         if kind == "BatchNormalization":
             self._check_follows_linear(layer)
             norm = fake_quant.FreezableBatchNormalization(
-                axis=layer.axis, momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name)
+                axis=layer.axis, momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name
+            )
             return _annotated(norm, output=self._output(layer))(x)
         if kind == "Dropout":  # a short fine-tuning that must also bear rounding does without
             return x
@@ -294,48 +309,58 @@ class _Lowering:
             return _annotated(_rebuilt(layer))(x)
         if kind in ("Multiply", "Add") and len(inputs) != 2:
             raise ValueError(
-                f"layer {layer.name!r} joins {len(inputs)} tensors, phones join 2: use two layers")
+                f"layer {layer.name!r} joins {len(inputs)} tensors, phones join 2: use two layers"
+            )
         if kind in ("GlobalAveragePooling2D", "Multiply", "Add", "Concatenate"):
             return _annotated(_rebuilt(layer), output=fake_quant.Activation())(x)
         raise ValueError(
             f"layer {layer.name!r} is a {kind}, which has no 8-bit form here: build the student "
-            "from the layers that kdtf.quantize.quantize_aware lists")
+            "from the layers that kdtf.quantize.quantize_aware lists"
+        )
 
     def _linear(self, layer, kind):
         settings = [getattr(layer, name, 1) for name in ("groups", "depth_multiplier")]
         if settings != [1, 1] or set(getattr(layer, "dilation_rate", (1,))) != {1}:
             raise ValueError(
                 f"layer {layer.name!r} is a grouped or dilated convolution or has a depth "
-                "multiplier: 8-bit kernels here have none of these")
+                "multiplier: 8-bit kernels here have none of these"
+            )
         activation = taps.activation_name(layer)
         if activation not in ("linear", "relu"):
             raise ValueError(
                 f"layer {layer.name!r} has the activation {activation!r}: give it an "
-                "Activation layer of its own")
-        kernel = fake_quant.Kernel(axis=2 if kind == "DepthwiseConv2D" else -1 % len(
-            layer.kernel.shape))
+                "Activation layer of its own"
+            )
+        kernel = fake_quant.Kernel(
+            axis=2 if kind == "DepthwiseConv2D" else -1 % len(layer.kernel.shape)
+        )
         return _annotated(_rebuilt(layer), kernel=kernel, output=self._output(layer))
 
     def _activation(self, layer):
         name = taps.activation_name(layer)
         if name == "relu":
             return _annotated(
-                tf_keras.layers.ReLU(name=layer.name), output=fake_quant.Activation(low_limit=0.0))
+                tf_keras.layers.ReLU(name=layer.name), output=fake_quant.Activation(low_limit=0.0)
+            )
         if name in ("hard_swish", "hard_sigmoid"):
             self._check_follows_linear(layer)
         if name == "hard_sigmoid":
             return _annotated(
                 fake_quant.HardSigmoid(name=layer.name),
-                output=fake_quant.Activation(low_limit=0.0, high_limit=1.0))
+                output=fake_quant.Activation(low_limit=0.0, high_limit=1.0),
+            )
         if name == "hard_swish":
             gate = _annotated(
                 fake_quant.HardGate(name=f"{layer.name}_gate"),
-                output=fake_quant.Activation(low_limit=0.0, high_limit=6.0))
+                output=fake_quant.Activation(low_limit=0.0, high_limit=6.0),
+            )
             product = _annotated(
-                fake_quant.GatedProduct(name=layer.name), output=fake_quant.Activation())
+                fake_quant.GatedProduct(name=layer.name), output=fake_quant.Activation()
+            )
             return lambda x: product([x, gate(x)])
         raise ValueError(
-            f"layer {layer.name!r} has the activation {name!r}, expected one of {_ACTIVATIONS}")
+            f"layer {layer.name!r} has the activation {name!r}, expected one of {_ACTIVATIONS}"
+        )
 
     def _check_follows_linear(self, layer):
         (source,) = taps.sources(layer)
@@ -346,7 +371,8 @@ class _Lowering:
             raise ValueError(
                 f"layer {layer.name!r} must be the only reader of a convolution, Dense layer or "
                 "batch norm without an activation, to become part of its kernel; it reads "
-                f"{source!r}, a {kind} with {readers} readers")
+                f"{source!r}, a {kind} with {readers} readers"
+            )
 
     def _output(self, layer):
         """The quantizer of what a linear layer gives, None if the next layer takes it over."""
@@ -369,12 +395,28 @@ def _rebuilt(layer):
     """The tf_keras layer of the same class and settings."""
     kind = getattr(tf_keras.layers, type(layer).__name__)
     config = layer.get_config()
-    known = kind.from_config({"name": "x"} if type(layer).__name__ in ("Add", "Multiply") else {
-        key: value for key, value in config.items() if key in _SETTINGS})
+    known = kind.from_config(
+        {"name": "x"}
+        if type(layer).__name__ in ("Add", "Multiply")
+        else {key: value for key, value in config.items() if key in _SETTINGS}
+    )
     known._name = layer.name
     return known
 
 
 _SETTINGS = (
-    "name", "filters", "kernel_size", "strides", "padding", "use_bias", "units", "activation",
-    "depth_multiplier", "rate", "keepdims", "input_dim", "output_dim", "axis")
+    "name",
+    "filters",
+    "kernel_size",
+    "strides",
+    "padding",
+    "use_bias",
+    "units",
+    "activation",
+    "depth_multiplier",
+    "rate",
+    "keepdims",
+    "input_dim",
+    "output_dim",
+    "axis",
+)

@@ -30,7 +30,8 @@ class Observer:
         low, high = float(values.min()), float(values.max())
         if not np.isfinite([low, high]).all():
             raise ValueError(
-                f"calibration met values from {low} to {high}: the float student is not finite")
+                f"calibration met values from {low} to {high}: the float student is not finite"
+            )
         self.low, self.high = min(self.low, low), max(self.high, high)
         if values.size > _SAMPLES:
             values = self._rng.choice(values, _SAMPLES, replace=False)

@@ -93,8 +93,7 @@ def checked_reduction(loss, keras=keras):
         expects_probabilities = _from_logits(loss, keras) is False
     if expects_probabilities:
         raise ValueError(
-            f"loss {loss!r} expects probabilities, but the student gives logits: pass "
-            f"{LOSS_ADVICE}"
+            f"loss {loss!r} expects probabilities, but the student gives logits: pass {LOSS_ADVICE}"
         )
     reduction = getattr(loss, "reduction", "sum_over_batch_size")
     if reduction in (None, "none"):

@@ -69,7 +69,8 @@ class Registry:
         if broken:
             raise ValueError(
                 f"{path} names version {state['deployed']} as deployed, but holds {numbers}: "
-                "restore the file")
+                "restore the file"
+            )
         return state
 
     def deployed(self):
@@ -118,11 +119,17 @@ class Registry:
                 raise ValueError(
                     f"{_named(state['deployed'])} is deployed in {self.folder} by now, but these "
                     f"files were compared with {_named(replaces)}: run the same command again to "
-                    "compare them with what is deployed")
+                    "compare them with what is deployed"
+                )
             version = max((entry["version"] for entry in state["versions"]), default=0) + 1
             entry = {
-                "version": version, "folder": f"{version:04d}", "promoted": _now(),
-                "replaced": replaces, "files": {}, "facts": facts}
+                "version": version,
+                "folder": f"{version:04d}",
+                "promoted": _now(),
+                "replaced": replaces,
+                "files": {},
+                "facts": facts,
+            }
             self._copy(sources, entry)
             state["versions"].append(entry)
             self._deploy(state, version, "promoted")
@@ -151,7 +158,8 @@ class Registry:
                 if version is None:
                     raise ValueError(
                         f"version {current} in {self.folder} replaced none: name the version to "
-                        "go to")
+                        "go to"
+                    )
             entry = _entry(state, version)
             if version == current:
                 raise ValueError(f"version {version} is deployed in {self.folder} already")
@@ -182,7 +190,8 @@ class Registry:
                 holder = stream.read().strip() or "another process"
                 raise BusyError(
                     f"{job} is under way in {self.folder}, by {holder}: wait until it has ended, "
-                    "or end it") from None
+                    "or end it"
+                ) from None
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n")
             stream.flush()
@@ -209,8 +218,9 @@ class Registry:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _deploy(self, state, version, action):
-        state["history"].append({
-            "time": _now(), "action": action, "version": version, "replaced": state["deployed"]})
+        state["history"].append(
+            {"time": _now(), "action": action, "version": version, "replaced": state["deployed"]}
+        )
         state["deployed"] = version
         files.write_text(self.folder / REGISTRY, json.dumps(state, indent=1) + "\n")
 
@@ -229,13 +239,15 @@ def _check_files(folder, entry):
     if found != wanted.keys():
         raise ValueError(
             f"version {entry['version']} was promoted with {', '.join(sorted(wanted))}, {folder} "
-            f"holds {', '.join(sorted(found)) or 'nothing'}: restore the folder")
+            f"holds {', '.join(sorted(found)) or 'nothing'}: restore the folder"
+        )
     for name, sha256 in wanted.items():
         actual = files.file_sha256(folder / name)
         if actual != sha256:
             raise ValueError(
                 f"{folder / name} has sha256 {actual}, version {entry['version']} was promoted "
-                f"with {sha256}: restore the file")
+                f"with {sha256}: restore the file"
+            )
 
 
 def _named(version):

@@ -13,8 +13,16 @@ import jinja2
 
 from kdtf import canvas, charts, files, sections, wording
 
-_ORDER = ("teacher", "baseline", "distilled", "baseline_int8", "distilled_int8",
-          "distilled_ptq_int8", "distilled_dynamic_range", "distilled_float16")
+_ORDER = (
+    "teacher",
+    "baseline",
+    "distilled",
+    "baseline_int8",
+    "distilled_int8",
+    "distilled_ptq_int8",
+    "distilled_dynamic_range",
+    "distilled_float16",
+)
 
 
 def write(run_dir):
@@ -37,30 +45,44 @@ def write(run_dir):
     results, config = _read(run_dir / "results.json"), _read(run_dir / "config.json")
     if not results.get("models"):
         raise ValueError(
-            f"{run_dir / 'results.json'} has no \"models\", only {sorted(results)}: let the run "
-            "finish its evaluation first")
+            f'{run_dir / "results.json"} has no "models", only {sorted(results)}: let the run '
+            "finish its evaluation first"
+        )
     evaluation = run_dir / "evaluation"
     mistakes, layers = (
         _read(path) if path.is_file() else {}
-        for path in (evaluation / "mistakes.json", evaluation / "layer_errors.json"))
+        for path in (evaluation / "mistakes.json", evaluation / "layer_errors.json")
+    )
     view = _view(results, config, mistakes, layers.get("layers"), run_dir.resolve().name)
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=lambda name: name.endswith(".html"), undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True)
+        autoescape=lambda name: name.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     templates.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     view["script"] = templates.get_template("report.js").render()
     view["script_hash"] = base64.b64encode(
-        hashlib.sha256(view["script"].encode()).digest()).decode()
-    files.write_bytes(run_dir / "report_curves.png", canvas.png(
-        charts.draw_curves, results.get("history") or {}))
+        hashlib.sha256(view["script"].encode()).digest()
+    ).decode()
+    files.write_bytes(
+        run_dir / "report_curves.png", canvas.png(charts.draw_curves, results.get("history") or {})
+    )
     for name in ("report.md", "report.html"):
         files.write_bytes(run_dir / name, templates.get_template(name).render(view).encode())
     return run_dir / "report.html"
 
 
-def gates(models, student="distilled", top1_limit=0.92, teacher_share_limit=0.95,
-          size_limit_bytes=20e6, p95_limit_ms=25.0, device=None):
+def gates(
+    models,
+    student="distilled",
+    top1_limit=0.92,
+    teacher_share_limit=0.95,
+    size_limit_bytes=20e6,
+    p95_limit_ms=25.0,
+    device=None,
+):
     """Whether a student may ship: four limits, each with what was measured.
 
     Args:
@@ -89,19 +111,36 @@ def gates(models, student="distilled", top1_limit=0.92, teacher_share_limit=0.95
         _gate("Top-1 accuracy", ">=", top1_limit, "fraction", top1),
         _gate("Share of the teacher's top-1", ">=", teacher_share_limit, "fraction", share),
         _gate("File size", "<", size_limit_bytes, "bytes", chosen.get("size_bytes")),
-        _gate(f"p95 latency on {place}", "<", p95_limit_ms, "ms",
-              (chosen.get("latency_ms") or {}).get("p95")),
+        _gate(
+            f"p95 latency on {place}",
+            "<",
+            p95_limit_ms,
+            "ms",
+            (chosen.get("latency_ms") or {}).get("p95"),
+        ),
     ]
 
 
 def _gate(name, rule, limit, unit, value):
     if value is None or not math.isfinite(value):
         name = f"{name} ({wording.NOT_MEASURED})"
-        return {"name": name, "rule": rule, "limit": limit, "unit": unit,
-                "value": None, "passed": False}
+        return {
+            "name": name,
+            "rule": rule,
+            "limit": limit,
+            "unit": unit,
+            "value": None,
+            "passed": False,
+        }
     passed = value >= limit if rule == ">=" else value < limit
-    return {"name": name, "rule": rule, "limit": limit, "unit": unit, "value": value,
-            "passed": passed}
+    return {
+        "name": name,
+        "rule": rule,
+        "limit": limit,
+        "unit": unit,
+        "value": value,
+        "passed": passed,
+    }
 
 
 def _view(results, config, mistakes, layers, run):
@@ -126,21 +165,35 @@ def _view(results, config, mistakes, layers, run):
         "shipping": _shipping(rows, failed),
         "may_ship": bool(rows) and not failed,
         "cards": _cards(models, verdict),
-        "gates": [{
-            "name": gate["name"],
-            "limit": " ".join(filter(None, (
-                {">=": "≥"}.get(gate.get("rule"), gate.get("rule")),
-                wording.quantity(gate["limit"], gate.get("unit"))))),
-            "value": wording.quantity(gate["value"], gate.get("unit")),
-            "passed": gate["passed"],
-        } for gate in rows],
+        "gates": [
+            {
+                "name": gate["name"],
+                "limit": " ".join(
+                    filter(
+                        None,
+                        (
+                            {">=": "≥"}.get(gate.get("rule"), gate.get("rule")),
+                            wording.quantity(gate["limit"], gate.get("unit")),
+                        ),
+                    )
+                ),
+                "value": wording.quantity(gate["value"], gate.get("unit")),
+                "passed": gate["passed"],
+            }
+            for gate in rows
+        ],
         "models": [wording.title(name) for name in models],
         "measures": sections.measures(models),
         "sections": sections.build(results, mistakes, layers),
         "has_history": bool(results.get("history")),
         "facts": (
-            ("Stages", [(stage["name"], wording.duration(stage.get("seconds")))
-                        for stage in results.get("stages") or []]),
+            (
+                "Stages",
+                [
+                    (stage["name"], wording.duration(stage.get("seconds")))
+                    for stage in results.get("stages") or []
+                ],
+            ),
             ("Settings", _flat(config)),
             ("Versions and machine", _flat(results.get("environment") or {})),
         ),
@@ -151,19 +204,24 @@ def _verdict_text(verdict, models):
     if not verdict or verdict.get("difference") is None:
         return "The run holds no paired comparison of the distilled student with the baseline."
     baseline, distilled = (
-        wording.percent(models.get(name, {}).get("top1")) for name in sections.compared(models))
+        wording.percent(models.get(name, {}).get("top1")) for name in sections.compared(models)
+    )
     bits = " 8-bit" if sections.compared(models)[1].endswith("int8") else ""
     numbers = (
         f"On the same {verdict['test_examples']:,} test photos the distilled{bits} student gets "
         f"{distilled} right, the baseline student {baseline}: a difference of "
         f"{wording.points(verdict['difference'])} percentage points "
         f"({wording.confidence(verdict)} {wording.span(verdict['interval'])}, exact McNemar "
-        f"p {wording.p_value(verdict['p_value'])}).")
+        f"p {wording.p_value(verdict['p_value'])})."
+    )
     meaning = {
         "helps": "With the teacher's help the same small model recognises more products.",
         "hurts": "With the teacher's help the same small model recognises fewer products.",
-    }.get(verdict["verdict"], "This test set cannot tell the two apart: any difference inside the "
-                              "interval may be the true one.")
+    }.get(
+        verdict["verdict"],
+        "This test set cannot tell the two apart: any difference inside the "
+        "interval may be the true one.",
+    )
     return f"{numbers} {meaning}"
 
 
@@ -173,26 +231,33 @@ def _caution(verdict, environment):
     seeds = verdict.get("seeds", 1)
     words = f"{seeds} training runs ({seeds} seeds) of each student."
     if seeds == 1:
-        words = ("One training run (1 seed) of each student. The interval covers which photos "
-                 "happened to be in the test set, not how much results vary from seed to seed.")
+        words = (
+            "One training run (1 seed) of each student. The interval covers which photos "
+            "happened to be in the test set, not how much results vary from seed to seed."
+        )
     needed = verdict.get("needed_test_examples")
     if verdict.get("verdict") == "no difference shown" and needed:
-        words += (f" If the difference seen were the true one, about {needed:,} test photos would "
-                  f"be needed to show it, with a chance of {wording.share(verdict['power'])}.")
+        words += (
+            f" If the difference seen were the true one, about {needed:,} test photos would "
+            f"be needed to show it, with a chance of {wording.share(verdict['power'])}."
+        )
     photos, labels = (environment.get(f"training_{what}") for what in ("photos", "labels"))
     if None not in (photos, labels) and labels < photos:
-        words += (f" Of {photos:,} training photos {labels:,} have a label: from the others the "
-                  "distilled student learned through the teacher, the baseline not at all.")
+        words += (
+            f" Of {photos:,} training photos {labels:,} have a label: from the others the "
+            "distilled student learned through the teacher, the baseline not at all."
+        )
     return words
 
 
 def _gain(results):
     """Drawing of the gain of the 8-bit and of the float students, or None."""
-    verdicts = {
-        "8-bit files": results.get("verdict_int8"), "float files": results.get("verdict")}
+    verdicts = {"8-bit files": results.get("verdict_int8"), "float files": results.get("verdict")}
     measured = {
-        name: verdict for name, verdict in verdicts.items()
-        if verdict and verdict.get("difference") is not None}
+        name: verdict
+        for name, verdict in verdicts.items()
+        if verdict and verdict.get("difference") is not None
+    }
     return charts.draw_gains(measured) if measured else None
 
 
@@ -212,13 +277,22 @@ def _cards(models, verdict):
     share = None if top1 is None or not teacher else top1 / teacher
     device = (student.get("benchmark") or {}).get("device")
     return [
-        (f"Top-1 of the {name.replace('_', ' ')} student", wording.quantity(top1, "fraction"),
-         "" if gain is None else f"distillation: {wording.points(gain)} points"),
-        ("Share of the teacher's top-1", wording.quantity(share, "fraction"),
-         "" if teacher is None else f"teacher {wording.percent(teacher)}"),
+        (
+            f"Top-1 of the {name.replace('_', ' ')} student",
+            wording.quantity(top1, "fraction"),
+            "" if gain is None else f"distillation: {wording.points(gain)} points",
+        ),
+        (
+            "Share of the teacher's top-1",
+            wording.quantity(share, "fraction"),
+            "" if teacher is None else f"teacher {wording.percent(teacher)}",
+        ),
         ("File size", wording.megabytes(student.get("size_bytes")), "TFLite"),
-        ("p95 latency", wording.milliseconds((student.get("latency_ms") or {}).get("p95")),
-         f"on {device}" if device else ""),
+        (
+            "p95 latency",
+            wording.milliseconds((student.get("latency_ms") or {}).get("p95")),
+            f"on {device}" if device else "",
+        ),
     ]
 
 

@@ -81,13 +81,18 @@ def shipped_verdict(results):
 
 def measures(models):
     """{heading: Table} of all models, a row for each."""
+
     def column(label, more, form, *keys):
         intervals = [dig(model, "intervals", *keys) for model in models.values()]
         values = [dig(model, *keys) for model in models.values()]
         return (label, more), [
-            Cell(form(value), value if wording.known(value) else None,
-                 _interval(interval, form) if interval and wording.known(value) else "")
-            for value, interval in zip(values, intervals, strict=True)]
+            Cell(
+                form(value),
+                value if wording.known(value) else None,
+                _interval(interval, form) if interval and wording.known(value) else "",
+            )
+            for value, interval in zip(values, intervals, strict=True)
+        ]
 
     up, down = _MORE["higher"], _MORE["lower"]
     groups = {
@@ -97,10 +102,19 @@ def measures(models):
             column("Macro F1", "every class counts the same", wording.percent, "macro_f1"),
             column("Head top-1", "most frequent classes", wording.percent, "head_top1"),
             column("Tail top-1", "rarest classes", wording.percent, "tail_top1"),
-            column("Worst tenth", "mean recall of the worst classes", wording.percent,
-                   "worst_decile_recall"),
-            column("Like the teacher", "same answer", wording.percent, "teacher_agreement",
-                   "top1_agreement"),
+            column(
+                "Worst tenth",
+                "mean recall of the worst classes",
+                wording.percent,
+                "worst_decile_recall",
+            ),
+            column(
+                "Like the teacher",
+                "same answer",
+                wording.percent,
+                "teacher_agreement",
+                "top1_agreement",
+            ),
             column("Test photos", "", wording.integer, "examples"),
         ],
         "How far its confidence can be trusted": [
@@ -108,8 +122,13 @@ def measures(models):
             column("ECE, equal bins", down, wording.percent, "ece_equal_mass"),
             column("Log loss", f"NLL in nats, {down}", wording.decimal, "nll"),
             column("Brier score", down, wording.decimal, "brier"),
-            column("Temperature", "fitted on validation photos", wording.formatter("{:.2f}"),
-                   "temperature_scaling", "temperature"),
+            column(
+                "Temperature",
+                "fitted on validation photos",
+                wording.formatter("{:.2f}"),
+                "temperature_scaling",
+                "temperature",
+            ),
             column("ECE with it", down, wording.percent, "temperature_scaling", "ece_after"),
         ],
         "How small and quick it is": [
@@ -118,12 +137,23 @@ def measures(models):
             column("Latency p50", "", wording.milliseconds, "latency_ms", "p50"),
             column("Latency p95", "", wording.milliseconds, "latency_ms", "p95"),
             column("Threads", "of the benchmark", wording.integer, "benchmark", "threads"),
-            column("Load of the machine", "when measured", wording.formatter("{:.2f}"),
-                   "benchmark", "load_average"),
-            column("File against Keras", "same class", wording.percent, "parity",
-                   "argmax_agreement"),
-            column("File against Keras", "largest logit error", wording.scientific, "parity",
-                   "max_abs_error"),
+            column(
+                "Load of the machine",
+                "when measured",
+                wording.formatter("{:.2f}"),
+                "benchmark",
+                "load_average",
+            ),
+            column(
+                "File against Keras", "same class", wording.percent, "parity", "argmax_agreement"
+            ),
+            column(
+                "File against Keras",
+                "largest logit error",
+                wording.scientific,
+                "parity",
+                "max_abs_error",
+            ),
         ],
     }
     tables = {}
@@ -131,18 +161,23 @@ def measures(models):
         heads, cells = zip(*columns, strict=True)
         rows = [
             [Cell(wording.title(name), wording.title(name)), *row]
-            for name, row in zip(models, zip(*cells, strict=True), strict=True)]
+            for name, row in zip(models, zip(*cells, strict=True), strict=True)
+        ]
         tables[caption] = Table(caption, [("Model", ""), *heads], rows)
     return tables
 
 
 def _models(models, gates):
     return Section(
-        "models", "Models",
-        ["Every figure is of an exported file, on the same test photos. Small print: 95 % "
-         "intervals, which cover the choice of test photos."],
+        "models",
+        "Models",
+        [
+            "Every figure is of an exported file, on the same test photos. Small print: 95 % "
+            "intervals, which cover the choice of test photos."
+        ],
         charts.draw_tradeoffs(models, gates) + charts.draw_bars(models),
-        list(measures(models).values()))
+        list(measures(models).values()),
+    )
 
 
 def _learning(history):
@@ -154,14 +189,21 @@ def _learning(history):
 def _calibration(pair):
     drawings = [
         diagrams.draw_reliability(name, model["reliability"], model.get("ece"))
-        for name, model in pair.items() if model.get("reliability")]
+        for name, model in pair.items()
+        if model.get("reliability")
+    ]
     if not drawings:
         return None
     return Section(
-        "calibration", "Can its confidence be trusted?",
-        ["When a model says 80 %, it should be right in 80 % of such cases: on the dotted line. "
-         "Below it the model is too sure of itself. A temperature, fitted on validation photos, "
-         "corrects that without changing any answer."], drawings)
+        "calibration",
+        "Can its confidence be trusted?",
+        [
+            "When a model says 80 %, it should be right in 80 % of such cases: on the dotted line. "
+            "Below it the model is too sure of itself. A temperature, fitted on validation photos, "
+            "corrects that without changing any answer."
+        ],
+        drawings,
+    )
 
 
 def _selective(pair):
@@ -172,24 +214,45 @@ def _selective(pair):
     rows = []
     for each in measured[name]["selective"]["thresholds"]:
         reached = each["threshold"] is not None
-        rows.append([
-            Cell(wording.share(each["target_accuracy"]), each["target_accuracy"]),
-            Cell(wording.share(each["threshold"]) if reached else "none reaches it",
-                 each["threshold"]),
-            Cell(wording.percent(each.get("coverage")) if reached else "none",
-                 each.get("coverage")),
-            Cell(wording.percent(each.get("accuracy")) if reached else "none",
-                 each.get("accuracy"),
-                 _interval(each.get("interval"), wording.percent)),
-        ])
+        rows.append(
+            [
+                Cell(wording.share(each["target_accuracy"]), each["target_accuracy"]),
+                Cell(
+                    wording.share(each["threshold"]) if reached else "none reaches it",
+                    each["threshold"],
+                ),
+                Cell(
+                    wording.percent(each.get("coverage")) if reached else "none",
+                    each.get("coverage"),
+                ),
+                Cell(
+                    wording.percent(each.get("accuracy")) if reached else "none",
+                    each.get("accuracy"),
+                    _interval(each.get("interval"), wording.percent),
+                ),
+            ]
+        )
     return Section(
-        "ask", "When to ask a person",
-        ["Below a threshold the answer is not given and a person looks. Thresholds were chosen on "
-         "validation photos; what they give was measured on test photos."],
+        "ask",
+        "When to ask a person",
+        [
+            "Below a threshold the answer is not given and a person looks. Thresholds were chosen "
+            "on validation photos; what they give was measured on test photos."
+        ],
         [diagrams.draw_selective(measured)],
-        [Table(f"Thresholds of {wording.title(name)}",
-               [("To be right in", "aim"), ("Answer from", "calibrated confidence"),
-                ("Answered", "of the test photos"), ("Right among these", "measured")], rows)])
+        [
+            Table(
+                f"Thresholds of {wording.title(name)}",
+                [
+                    ("To be right in", "aim"),
+                    ("Answer from", "calibrated confidence"),
+                    ("Answered", "of the test photos"),
+                    ("Right among these", "measured"),
+                ],
+                rows,
+            )
+        ],
+    )
 
 
 def _frequency(pair, verdict, classes):
@@ -202,28 +265,45 @@ def _frequency(pair, verdict, classes):
         words.append(
             f"On the rarest classes distillation changed top-1 by "
             f"{wording.points(difference['difference'])} points "
-            f"({wording.span(difference['interval'])}).")
+            f"({wording.span(difference['interval'])})."
+        )
     recalls = [pair[name].get("recall") for name in students]
     if classes and len(recalls) == 2 and all(recalls):
         drawings.append(diagrams.draw_class_gains(classes, *recalls))
         rows = []
         for each, before, after in zip(classes, *recalls, strict=True):
             gain = None if None in (before, after) else after - before
-            rows.append([
-                Cell(each["name"], each["name"]),
-                *(Cell(f"{each[key]:,}", each[key])
-                  for key in ("train_examples", "test_examples")),
-                *(Cell(wording.percent(value), value) for value in (before, after)),
-                Cell(wording.NOT_MEASURED if gain is None else wording.points(gain), gain),
-            ])
+            rows.append(
+                [
+                    Cell(each["name"], each["name"]),
+                    *(
+                        Cell(f"{each[key]:,}", each[key])
+                        for key in ("train_examples", "test_examples")
+                    ),
+                    *(Cell(wording.percent(value), value) for value in (before, after)),
+                    Cell(wording.NOT_MEASURED if gain is None else wording.points(gain), gain),
+                ]
+            )
         rows.sort(key=lambda row: (row[4].value is None, row[4].value))
-        tables.append(Table(
-            f"Recall of all {len(rows)} classes",
-            [("Class", ""), ("Training photos", ""), ("Test photos", ""),
-             *((wording.title(name), "recall") for name in students), ("Gain", "points")],
-            rows, folded=True))
-    return Section("tail", "Frequent and rare classes", words, drawings, tables) if (
-        drawings) else None
+        tables.append(
+            Table(
+                f"Recall of all {len(rows)} classes",
+                [
+                    ("Class", ""),
+                    ("Training photos", ""),
+                    ("Test photos", ""),
+                    *((wording.title(name), "recall") for name in students),
+                    ("Gain", "points"),
+                ],
+                rows,
+                folded=True,
+            )
+        )
+    return (
+        Section("tail", "Frequent and rare classes", words, drawings, tables)
+        if (drawings)
+        else None
+    )
 
 
 def _slices(verdict):
@@ -236,23 +316,43 @@ def _slices(verdict):
             name = f"{column}: {row['value'] or 'missing'}"
             if row["verdict"] == "hurts" and not row["small"]:
                 worse.append(name)
-            rows.append([
-                Cell(name, name),
-                Cell(f"{row['examples']:,}", row["examples"], "few photos" if row["small"] else ""),
-                Cell(wording.points(row["difference"]), row["difference"],
-                     wording.span(row["interval"])),
-                Cell(row["verdict"], row["verdict"]),
-            ])
+            rows.append(
+                [
+                    Cell(name, name),
+                    Cell(
+                        f"{row['examples']:,}",
+                        row["examples"],
+                        "few photos" if row["small"] else "",
+                    ),
+                    Cell(
+                        wording.points(row["difference"]),
+                        row["difference"],
+                        wording.span(row["interval"]),
+                    ),
+                    Cell(row["verdict"], row["verdict"]),
+                ]
+            )
     words = [
         f"Distilled against baseline within each of {len(rows)} groups of test photos. By chance "
         "alone about one group in twenty seems to differ: a difference is a reason to look.",
-        f"Worse in: {'; '.join(worse)}." if worse
-        else "No group with enough photos got worse beyond chance."]
+        f"Worse in: {'; '.join(worse)}."
+        if worse
+        else "No group with enough photos got worse beyond chance.",
+    ]
     return Section(
-        "slices", "Shops, cameras, light: where does it change?", words,
+        "slices",
+        "Shops, cameras, light: where does it change?",
+        words,
         [diagrams.draw_slices(column, found) for column, found in columns.items()],
-        [Table("All groups", [("Group", ""), ("Test photos", ""), ("Gain", "points, interval"),
-                              ("Verdict", "")], rows, folded=True)])
+        [
+            Table(
+                "All groups",
+                [("Group", ""), ("Test photos", ""), ("Gain", "points, interval"), ("Verdict", "")],
+                rows,
+                folded=True,
+            )
+        ],
+    )
 
 
 def _rounding(models, layers):
@@ -260,25 +360,43 @@ def _rounding(models, layers):
         return None
     words = [
         "Eight-bit numbers are coarse. How far each layer of the shipped file is from the same "
-        "layer of the float student, on a few validation photos."]
+        "layer of the float student, on a few validation photos."
+    ]
     top1 = {name: dig(models.get(name), "top1") for name in ("distilled", "distilled_int8")}
     if all(wording.known(value) for value in top1.values()):
         change = top1["distilled_int8"] - top1["distilled"]
         words.append(
-            f"Top-1 of the 8-bit file against the float file: {wording.points(change)} points.")
+            f"Top-1 of the 8-bit file against the float file: {wording.points(change)} points."
+        )
     rows = [
-        [Cell(f"{number}.\u00a0{row['layer']}", number),
-         Cell(f"{row['position']}", row["position"]),
-         Cell("exact" if row["snr_db"] is None else f"{row['snr_db']:.1f}", row["snr_db"]),
-         Cell(f"{row['error_rms']:.3g}", row["error_rms"]),
-         Cell(f"{row['low']:.3g} to {row['high']:.3g}", row["high"] - row["low"])]
-        for number, row in enumerate(layers[:_MOST_LAYERS], start=1)]
+        [
+            Cell(f"{number}.\u00a0{row['layer']}", number),
+            Cell(f"{row['position']}", row["position"]),
+            Cell("exact" if row["snr_db"] is None else f"{row['snr_db']:.1f}", row["snr_db"]),
+            Cell(f"{row['error_rms']:.3g}", row["error_rms"]),
+            Cell(f"{row['low']:.3g} to {row['high']:.3g}", row["high"] - row["low"]),
+        ]
+        for number, row in enumerate(layers[:_MOST_LAYERS], start=1)
+    ]
     return Section(
-        "rounding", "What eight bits cost, layer by layer", words, [diagrams.draw_layers(layers)],
-        [Table(f"The {len(rows)} noisiest layers", [
-            ("Layer", "noisiest first"), ("Place", "from the input"),
-            ("Signal over noise", "dB, higher is better"), ("Error", "rms"),
-            ("Values", "of the float layer")], rows)])
+        "rounding",
+        "What eight bits cost, layer by layer",
+        words,
+        [diagrams.draw_layers(layers)],
+        [
+            Table(
+                f"The {len(rows)} noisiest layers",
+                [
+                    ("Layer", "noisiest first"),
+                    ("Place", "from the input"),
+                    ("Signal over noise", "dB, higher is better"),
+                    ("Error", "rms"),
+                    ("Values", "of the float layer"),
+                ],
+                rows,
+            )
+        ],
+    )
 
 
 def _confusion(mistakes, names):
@@ -286,23 +404,34 @@ def _confusion(mistakes, names):
     count = sum(found for *_, found in mistakes["confusion"])
     pairs = photos.confused_pairs(mistakes, names)
     return Section(
-        "confusion", "What is taken for what",
-        [f"The {wording.title(mistakes['student']).lower()} student errs on {wrong:,} of "
-         f"{count:,} test photos."],
+        "confusion",
+        "What is taken for what",
+        [
+            f"The {wording.title(mistakes['student']).lower()} student errs on {wrong:,} of "
+            f"{count:,} test photos."
+        ],
         [diagrams.draw_confusion(mistakes["confusion"], len(names))],
-        zoom=photos.zoomed(mistakes, names) if pairs else None, pairs=pairs)
+        zoom=photos.zoomed(mistakes, names) if pairs else None,
+        pairs=pairs,
+    )
 
 
 def _disagreements(mistakes, names):
-    counts = [mistakes[key] if isinstance(mistakes[key], int) else mistakes[key]["count"]
-              for key in ("both", "teacher_only", "student_only", "neither")]
+    counts = [
+        mistakes[key] if isinstance(mistakes[key], int) else mistakes[key]["count"]
+        for key in ("both", "teacher_only", "student_only", "neither")
+    ]
     both, teacher, student, neither = (f"{count:,}" for count in counts)
     return Section(
-        "examples", "Student against teacher, photo by photo",
-        [f"Both are right on {both} photos, only the teacher on {teacher}, only the student on "
-         f"{student}, neither on {neither}. Shown are the mistakes made with most confidence, two "
-         "of a kind at most."],
-        galleries=photos.galleries(mistakes, names))
+        "examples",
+        "Student against teacher, photo by photo",
+        [
+            f"Both are right on {both} photos, only the teacher on {teacher}, only the student on "
+            f"{student}, neither on {neither}. Shown are the mistakes made with most confidence, "
+            "two of a kind at most."
+        ],
+        galleries=photos.galleries(mistakes, names),
+    )
 
 
 def _interval(interval, form):

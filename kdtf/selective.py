@@ -105,7 +105,8 @@ def _checked(confidence, correct):
     if confidence.shape != correct.shape or correct.ndim != 1 or not len(correct):
         raise ValueError(
             "confidence and correct must be two non-empty vectors over the same photos, got shapes "
-            f"{confidence.shape} and {correct.shape}")
+            f"{confidence.shape} and {correct.shape}"
+        )
     if correct.dtype != bool:
         raise ValueError(f"correct must be bool (prediction == label), got {correct.dtype}")
     if not np.isfinite(confidence).all():

@@ -28,12 +28,15 @@ def slice_accuracy(correct, columns, small=SMALL, confidence=0.95):
     (correct,), parts = _parts(columns, correct=correct)
     return {
         column: [
-            _described(value, inside, small) | {
+            _described(value, inside, small)
+            | {
                 "top1": float(correct[inside].mean()),
                 "interval": share_interval(correct[inside].sum(), len(inside), confidence),
             }
-            for value, inside in found]
-        for column, found in parts.items()}
+            for value, inside in found
+        ]
+        for column, found in parts.items()
+    }
 
 
 def slice_differences(correct_baseline, correct_distilled, columns, small=SMALL, confidence=0.95):
@@ -53,13 +56,16 @@ def slice_differences(correct_baseline, correct_distilled, columns, small=SMALL,
       the order of `slice_accuracy`.
     """
     (baseline, distilled), parts = _parts(
-        columns, correct_baseline=correct_baseline, correct_distilled=correct_distilled)
+        columns, correct_baseline=correct_baseline, correct_distilled=correct_distilled
+    )
     return {
         column: [
             _described(value, inside, small)
             | paired_difference(baseline[inside], distilled[inside], confidence)
-            for value, inside in found]
-        for column, found in parts.items()}
+            for value, inside in found
+        ]
+        for column, found in parts.items()
+    }
 
 
 def _parts(columns, **correct):
@@ -69,18 +75,21 @@ def _parts(columns, **correct):
         if values.dtype != bool or values.shape != vectors[0].shape or values.ndim != 1:
             raise ValueError(
                 f"{name} must be a bool vector (prediction == label) over the same photos, got "
-                f"{values.dtype} of shape {values.shape}")
+                f"{values.dtype} of shape {values.shape}"
+            )
     parts = {}
     for column, values in columns.items():
         if len(values) != len(vectors[0]):
             raise ValueError(
                 f"column {column!r} has {len(values)} values for {len(vectors[0])} photos: pass "
-                "one for each, None where missing")
+                "one for each, None where missing"
+            )
         positions = {}
         for index, value in enumerate(values):
             positions.setdefault(value, []).append(index)
         parts[column] = sorted(
-            positions.items(), key=lambda item: (item[0] is None, -len(item[1]), item[0] or ""))
+            positions.items(), key=lambda item: (item[0] is None, -len(item[1]), item[0] or "")
+        )
     return vectors, parts
 
 

@@ -17,7 +17,8 @@ CUSTOM = "CUSTOM:"
 _LINEAR = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _FLOATS = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16}
 _BUILTIN = {
-    value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)
+}
 
 
 def builtin_ops(path):
@@ -78,7 +79,8 @@ class Runner:
         if outputs not in (["logits"], ["probabilities"]):
             raise ValueError(
                 f"{path} returns {outputs}, expected ['logits'] or ['probabilities']: export it "
-                "again")
+                "again"
+            )
         (self._output,) = outputs
 
     def __call__(self, row):
@@ -90,7 +92,8 @@ class Runner:
         if not isinstance(batch, Mapping):
             if len(self._inputs) != 1:
                 raise ValueError(
-                    f"{self._path} has inputs {sorted(self._inputs)}: pass a dict, not an array")
+                    f"{self._path} has inputs {sorted(self._inputs)}: pass a dict, not an array"
+                )
             batch = {next(iter(self._inputs)): batch}
         given = {key.replace("/", "_"): value for key, value in batch.items()}
         if len(self._inputs) == 1 and "image" in given:
@@ -98,25 +101,29 @@ class Runner:
         missing = sorted(set(self._inputs) - set(given))
         if missing:
             raise ValueError(
-                f"{self._path} needs input {', '.join(missing)}; the batch holds {sorted(batch)}")
+                f"{self._path} needs input {', '.join(missing)}; the batch holds {sorted(batch)}"
+            )
         arrays = {name: self._fit(name, given[name]) for name in self._inputs}
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"inputs differ in their number of examples: {lengths}")
         return [
-            {name: array[i:i + 1] for name, array in arrays.items()}
-            for i in range(next(iter(lengths.values())))]
+            {name: array[i : i + 1] for name, array in arrays.items()}
+            for i in range(next(iter(lengths.values())))
+        ]
 
     def _fit(self, name, values):
         array, wanted = np.asarray(values), self._inputs[name]
         shape = tuple(int(size) for size in wanted["shape"][1:])
         if array.shape[1:] != shape or not array.ndim:
             raise ValueError(
-                f"input {name!r} of {self._path} is {('N', *shape)}, got {array.shape}")
+                f"input {name!r} of {self._path} is {('N', *shape)}, got {array.shape}"
+            )
         dtype = np.float32 if _is_bytes(wanted) else wanted["dtype"]
         if not np.can_cast(array.dtype, dtype, casting="same_kind"):
             raise ValueError(
-                f"input {name!r} of {self._path} is {np.dtype(dtype).name}, got {array.dtype}")
+                f"input {name!r} of {self._path} is {np.dtype(dtype).name}, got {array.dtype}"
+            )
         return array.astype(dtype)
 
     def encoded(self, name, image):
@@ -229,11 +236,15 @@ def with_temperature(content, temperature):
 
     last = origin(graph.outputs[0])
     kind = _name(file, makers[last]) if last in makers else "input"
-    if output.name != b"logits" or kind != "FULLY_CONNECTED" or (
-            makers[last].builtinOptions.fusedActivationFunction):
+    if (
+        output.name != b"logits"
+        or kind != "FULLY_CONNECTED"
+        or (makers[last].builtinOptions.fusedActivationFunction)
+    ):
         raise ValueError(
             f"the file returns {output.name.decode()!r} from a {kind}: a temperature can be folded "
-            "into logits that a Dense layer without activation returns")
+            "into logits that a Dense layer without activation returns"
+        )
     weights = [origin(index) for index in makers[last].inputs[1:] if index >= 0]
     uses = [index for node in graph.operators for index in node.inputs]
     buffers = [tensor.buffer for tensor in graph.tensors]
@@ -243,7 +254,8 @@ def with_temperature(content, temperature):
         if index in makers or shared:
             raise ValueError(
                 f"the last layer's {tensor.name.decode()!r} is computed or used elsewhere too: a "
-                "temperature cannot be folded into it")
+                "temperature cannot be folded into it"
+            )
         if tensor.type in _FLOATS:
             data = file.buffers[tensor.buffer].data
             numbers = np.frombuffer(bytes(data), _FLOATS[tensor.type])
@@ -270,8 +282,9 @@ def with_lookups_first(content):
     (graph,) = file.subgraphs
     # Lookups of metadata read inputs and tables only, so they may run before anything.
     made = {index for node in graph.operators for index in node.outputs}
-    graph.operators.sort(key=lambda node: (
-        _name(file, node) != "GATHER" or bool(made & {*node.inputs})))
+    graph.operators.sort(
+        key=lambda node: _name(file, node) != "GATHER" or bool(made & {*node.inputs})
+    )
     return _packed(file)
 
 
@@ -302,9 +315,7 @@ def quiet():
 def operators_of(content):
     """Names of the operators of a .tflite file's bytes, as `builtin_ops` gives them."""
     file = schema.ModelT.InitFromPackedBuf(content, 0)
-    return [
-        _name(file, node)
-        for graph in file.subgraphs for node in graph.operators]
+    return [_name(file, node) for graph in file.subgraphs for node in graph.operators]
 
 
 def _packed(file):

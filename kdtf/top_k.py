@@ -127,9 +127,7 @@ def decode(encoded, classes):
     where = tf.stack([row_numbers, numbers], axis=-1)
     dense = tf.tensor_scatter_nd_update(dense, where, tf.reshape(kept_logits, [-1, k]))
     shape = tf.concat([tf.shape(kept_logits)[:-1], [classes]], axis=0)
-    return largest + tf.ensure_shape(
-        tf.reshape(dense, shape), [*kept_logits.shape[:-1], classes]
-    )
+    return largest + tf.ensure_shape(tf.reshape(dense, shape), [*kept_logits.shape[:-1], classes])
 
 
 def tail_bounds(encoded, classes, temperature):

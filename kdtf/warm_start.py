@@ -54,35 +54,46 @@ def load(student, path, classes, vocabularies=None):
     mapped = Mapped(
         tuple(name for name in now if name in set(before)),
         tuple(name for name in now if name not in set(before)),
-        tuple(name for name in before if name not in set(now)))
+        tuple(name for name in before if name not in set(now)),
+    )
     if not mapped.kept:
         raise ValueError(
             f"{path} knows {_listed(before)}, the data set has {_listed(now)}: no class is in "
-            "both, so start from --weights instead")
+            "both, so start from --weights instead"
+        )
     old_words, new_words = facts.get("metadata") or {}, vocabularies or {}
     if old_words and old_words.keys() != new_words.keys():
         raise ValueError(
             f"{path} takes metadata {sorted(old_words)}, this student "
             f"{sorted(new_words) or 'none'}: train with the same columns, or start from --weights "
-            "instead")
+            "instead"
+        )
     saved = keras.models.load_model(path, compile=False)
     if saved.output_shape[-1] != len(before):
         raise ValueError(
             f"{path} has {saved.output_shape[-1]} classes, {path.with_suffix('.json')} names "
-            f"{len(before)}: they are not of one training")
+            f"{len(before)}: they are not of one training"
+        )
     source = {layer.name: layer.get_weights() for layer in saved.layers if layer.weights}
     fresh = {layer.name: layer.get_weights() for layer in student.layers if layer.weights}
     for name in student_weights.HEAD_LAYERS:
         if name in source and name in fresh:
             source[name] = [
                 _moved(old, new, before, now, axis=-1)
-                for old, new in zip(source[name], fresh[name], strict=True)]
+                for old, new in zip(source[name], fresh[name], strict=True)
+            ]
     for column, words in old_words.items():
         name = f"embedding_{column}"
         missing = [None]  # row 0
-        source[name] = [_moved(
-            source[name][0], fresh[name][0], missing + list(words),
-            missing + list(new_words[column]), axis=0)]
+        source[name] = [
+            _moved(
+                source[name][0],
+                fresh[name][0],
+                missing + list(words),
+                missing + list(new_words[column]),
+                axis=0,
+            )
+        ]
     student_weights.assign(student, source, path)
     return mapped
 
@@ -91,12 +102,14 @@ def _facts(path):
     described = path.with_suffix(".json")
     if not described.is_file():
         raise FileNotFoundError(
-            f"no {described}, which names the classes of {path}: keep the two together")
+            f"no {described}, which names the classes of {path}: keep the two together"
+        )
     facts = json.loads(described.read_text(encoding="utf-8"))
     if not facts.get("classes"):
         raise ValueError(
             f"{described} names no classes: --weights {path} takes the head as it is, if the "
-            "classes and their order are the same")
+            "classes and their order are the same"
+        )
     return facts
 
 

@@ -20,6 +20,7 @@ def formatter(pattern, scale=1):
 
     def form(value):
         return pattern.format(value * scale) if known(value) else NOT_MEASURED
+
     return form
 
 

@@ -45,9 +45,7 @@ class Batches:
         skips = name.startswith("baseline") and info.split("train").unlabelled > 0
         unlabelled = "skip" if skips else "keep"
         steps = steps_per_epoch(info, config)
-        round_steps = data.steps_per_epoch(
-            info, "train", config.batch_size, unlabelled=unlabelled
-        )
+        round_steps = data.steps_per_epoch(info, "train", config.batch_size, unlabelled=unlabelled)
         first_round, past = divmod(first_epoch * steps, round_steps)
         batches = data.training_batches(
             info,

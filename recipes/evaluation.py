@@ -63,9 +63,7 @@ def read_truth(info, split):
 def answers(tflite_path, batches, split, title):
     """Logits of a file for a whole `data.Split`, float32 [examples, classes], with progress."""
     with tqdm(total=split.examples, unit="photo", desc=title) as bar:
-        return tflite.predict(
-            tflite_path, batches, num_threads=os.cpu_count(), progress=bar.update
-        )
+        return tflite.predict(tflite_path, batches, num_threads=os.cpu_count(), progress=bar.update)
 
 
 class Evaluation:
@@ -150,9 +148,7 @@ class Evaluation:
     def row(self, name):
         """Metrics of a measured model for results.json, teacher_agreement among them."""
         measured = json.loads((self._folder / f"{name}.json").read_text())["metrics"]
-        agreement = metrics.teacher_agreement(
-            self._test_logits("teacher"), self._test_logits(name)
-        )
+        agreement = metrics.teacher_agreement(self._test_logits("teacher"), self._test_logits(name))
         return measured | {"teacher_agreement": agreement}
 
     def compare(self, baseline, distilled):

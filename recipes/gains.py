@@ -6,8 +6,16 @@ import numpy as np
 from kdtf import canvas, comparison, files, intervals, wording
 
 # Measures whose gain is reported beside top-1; of nll and ece less is better.
-MEASURES = ("head_top1", "mid_top1", "tail_top1", "macro_f1", "nll", "ece", "nll_scaled",
-            "ece_scaled")
+MEASURES = (
+    "head_top1",
+    "mid_top1",
+    "tail_top1",
+    "macro_f1",
+    "nll",
+    "ece",
+    "nll_scaled",
+    "ece_scaled",
+)
 TITLES = {
     "label_fraction": "Labelled share of the photos",
     "unlabelled": "Labelled share, other photos added",
@@ -16,8 +24,21 @@ TITLES = {
     "width": "Student width",
     "teacher": "Teacher",
 }
-_HEADS = ("axis", "value", "seeds", "baseline", "distilled", "gain", "over seeds", "over photos",
-          "head", "tail", "NLL", "ECE", "verdict")
+_HEADS = (
+    "axis",
+    "value",
+    "seeds",
+    "baseline",
+    "distilled",
+    "gain",
+    "over seeds",
+    "over photos",
+    "head",
+    "tail",
+    "NLL",
+    "ECE",
+    "verdict",
+)
 
 
 def measure(planned, results, seeds, labels, confidence=0.95):
@@ -49,8 +70,15 @@ def measure(planned, results, seeds, labels, confidence=0.95):
                 pairs.append([results[name] for name in names])
         row = {"axis": point.axis, "value": point.value, "seeds": [b["seed"] for b, _ in pairs]}
         if len(pairs) < 2:
-            empty = ("baseline", "distilled", "gain", "over_seeds", "over_photos", "measures",
-                     "verdict")
+            empty = (
+                "baseline",
+                "distilled",
+                "gain",
+                "over_seeds",
+                "over_photos",
+                "measures",
+                "verdict",
+            )
             rows.append(row | dict.fromkeys(empty))
             continue
         top1 = np.array([[run["metrics"]["top1"] for run in pair] for pair in pairs])
@@ -59,20 +87,27 @@ def measure(planned, results, seeds, labels, confidence=0.95):
         over_seeds = comparison.seed_difference(top1[:, 0], top1[:, 1], confidence)
         over_photos = intervals.mean_interval(each_photo, confidence)
         measured = [name for name in MEASURES if all(name in p[0]["metrics"] for p in pairs)]
-        rows.append(row | {
-            "baseline": float(top1[:, 0].mean()),
-            "distilled": float(top1[:, 1].mean()),
-            "gain": over_seeds["difference"],
-            "over_seeds": over_seeds,
-            "over_photos": over_photos,
-            "measures": {
-                name: intervals.mean_interval(
-                    [after["metrics"][name] - before["metrics"][name] for before, after in pairs],
-                    confidence)
-                for name in measured
-            },
-            "verdict": comparison.verdict(over_seeds["interval"], over_photos["interval"]),
-        })
+        rows.append(
+            row
+            | {
+                "baseline": float(top1[:, 0].mean()),
+                "distilled": float(top1[:, 1].mean()),
+                "gain": over_seeds["difference"],
+                "over_seeds": over_seeds,
+                "over_photos": over_photos,
+                "measures": {
+                    name: intervals.mean_interval(
+                        [
+                            after["metrics"][name] - before["metrics"][name]
+                            for before, after in pairs
+                        ],
+                        confidence,
+                    )
+                    for name in measured
+                },
+                "verdict": comparison.verdict(over_seeds["interval"], over_photos["interval"]),
+            }
+        )
     return rows
 
 
@@ -91,8 +126,10 @@ def table(rows):
                 wording.points(row["gain"]),
                 wording.ends(row["over_seeds"]["interval"]),
                 wording.ends(row["over_photos"]["interval"]),
-                *(wording.points(parts[name]["mean"]) if name in parts else ""
-                  for name in ("head_top1", "tail_top1")),
+                *(
+                    wording.points(parts[name]["mean"]) if name in parts else ""
+                    for name in ("head_top1", "tail_top1")
+                ),
                 *(f"{parts[name]['mean']:+.3f}" for name in ("nll", "ece")),
                 row["verdict"],
             ]
@@ -104,10 +141,12 @@ def ordered(rows):
     """The rows by axis, in the axes' order, numbers ascending."""
     axes = list(dict.fromkeys(row["axis"] for row in rows))
     return [
-        row for axis in axes
+        row
+        for axis in axes
         for row in sorted(
             (row for row in rows if row["axis"] == axis),
-            key=lambda row: (row["value"] if not isinstance(row["value"], str) else 0))
+            key=lambda row: row["value"] if not isinstance(row["value"], str) else 0,
+        )
     ]
 
 
@@ -125,26 +164,60 @@ def draw(folder, rows):
 
 def _draw_top1(figure, colours, rows):
     for panel, places, points in _panels(figure, colours, rows):
-        _whiskers(panel, places, [row["over_seeds"]["interval"] for row in points],
-                  color=colours["grid"], linewidth=7, label="95 % over seeds")
-        _whiskers(panel, places, [row["over_photos"]["interval"] for row in points],
-                  color=colours["distilled"], linewidth=2, label="95 % over photos")
-        _curve(panel, places, points, [row["gain"] for row in points],
-               color=colours["distilled"], marker="o", markersize=5)
+        _whiskers(
+            panel,
+            places,
+            [row["over_seeds"]["interval"] for row in points],
+            color=colours["grid"],
+            linewidth=7,
+            label="95 % over seeds",
+        )
+        _whiskers(
+            panel,
+            places,
+            [row["over_photos"]["interval"] for row in points],
+            color=colours["distilled"],
+            linewidth=2,
+            label="95 % over photos",
+        )
+        _curve(
+            panel,
+            places,
+            points,
+            [row["gain"] for row in points],
+            color=colours["distilled"],
+            marker="o",
+            markersize=5,
+        )
     figure.axes[0].legend(frameon=False, fontsize=8)
 
 
 def _draw_parts(figure, colours, rows):
     parts = (
-        ("head", "teacher", "s", -0.2), ("mid", "other", "^", 0), ("tail", "baseline", "o", 0.2))
+        ("head", "teacher", "s", -0.2),
+        ("mid", "other", "^", 0),
+        ("tail", "baseline", "o", 0.2),
+    )
     for panel, places, points in _panels(figure, colours, rows):
         for part, colour, marker, aside in parts:
             gains = [row["measures"][f"{part}_top1"] for row in points]
-            _whiskers(panel, places + aside, [gain["interval"] for gain in gains],
-                      color=colours[colour], linewidth=1.5)
-            _curve(panel, places + aside, points, [gain["mean"] for gain in gains],
-                   color=colours[colour], marker=marker, markersize=5,
-                   label=f"{part}, 95 % over seeds")
+            _whiskers(
+                panel,
+                places + aside,
+                [gain["interval"] for gain in gains],
+                color=colours[colour],
+                linewidth=1.5,
+            )
+            _curve(
+                panel,
+                places + aside,
+                points,
+                [gain["mean"] for gain in gains],
+                color=colours[colour],
+                marker=marker,
+                markersize=5,
+                label=f"{part}, 95 % over seeds",
+            )
     figure.axes[0].legend(frameon=False, fontsize=8)
 
 
@@ -155,7 +228,7 @@ def _panels(figure, colours, rows):
     lines = -(-len(axes) // columns)
     figure.set_size_inches(3.4 * columns, 2.9 * lines)
     panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    for panel in panels[len(axes):]:
+    for panel in panels[len(axes) :]:
         panel.set_axis_off()
     for number, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
         points = [row for row in rows if row["axis"] == axis]

@@ -53,8 +53,10 @@ class Settings:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
         if self.student == "cifar_cnn" and (self.weights or self.frozen_blocks):
-            raise ValueError("cifar_cnn starts at random: weights and frozen_blocks are for "
-                             f"mobilenet_v3_small, got {self.weights!r}, {self.frozen_blocks!r}")
+            raise ValueError(
+                "cifar_cnn starts at random: weights and frozen_blocks are for "
+                f"mobilenet_v3_small, got {self.weights!r}, {self.frozen_blocks!r}"
+            )
         if not 0 <= self.frozen_blocks <= 11 or self.frozen_blocks and not self.weights:
             raise ValueError(
                 "frozen_blocks must be 0 to 11, and 0 without weights, got "
@@ -144,9 +146,7 @@ class Trainer:
         told, used = conditions.visible_labels(
             self._labels["train"], self._classes, condition, seed
         )
-        photos, views = conditions.schedule(
-            used, settings.views, steps, settings.batch_size, seed
-        )
+        photos, views = conditions.schedule(used, settings.views, steps, settings.batch_size, seed)
         arrays = self._memory["student"]["train"], self._memory[condition.teacher]["train"]
         images, logits = (tf.constant(array) for array in arrays)
 

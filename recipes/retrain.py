@@ -136,9 +136,7 @@ def table(record):
     lines = ["", "Checks for promotion"]
     compared = record["comparison"]
     for check in record["gates"] + (compared["checks"] if compared else []):
-        value, limit = (
-            wording.quantity(check[key], check["unit"]) for key in ("value", "limit")
-        )
+        value, limit = (wording.quantity(check[key], check["unit"]) for key in ("value", "limit"))
         line = f"{'pass' if check['passed'] else 'FAIL'}  {check['name']}: {value} "
         line += f"(limit {check['rule']} {limit}"
         if check.get("interval"):
@@ -185,9 +183,7 @@ def _answers(folder, info):
     batches = data.evaluation_batches(
         replace(info, metadata=words), "test", 16, described["image_size"], columns=tuple(words)
     )
-    logits = evaluation.answers(
-        folder / deploy.MODEL, batches, info.split("test"), folder.name
-    )
+    logits = evaluation.answers(folder / deploy.MODEL, batches, info.split("test"), folder.name)
     return promotion.Answers(logits, tuple(described["classes"]))
 
 

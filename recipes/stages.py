@@ -74,9 +74,7 @@ class Run:
         remember(self.directory / "data.json", {"data_sha256": self.info.sha256()})
         self.evaluation = Evaluation(self.directory / "evaluation", self.info)
         self.steps = steps_per_epoch(self.info, self.config)
-        self.metadata = (
-            self.info.vocabulary_sizes() if self.config.student == "metadata" else None
-        )
+        self.metadata = self.info.vocabulary_sizes() if self.config.student == "metadata" else None
 
     def prepare_teacher(self):
         """Loads the given teacher, or trains one."""
@@ -146,9 +144,7 @@ class Run:
         facts = training.keeping_the_better(
             distiller,
             self.batches.validation(),
-            lambda: self._fit(
-                distiller, f"{name}_int8", config.epochs, config.qat_epochs, freeze
-            ),
+            lambda: self._fit(distiller, f"{name}_int8", config.epochs, config.qat_epochs, freeze),
         )
         self._write_json(path.with_suffix(".json"), facts)
         quantize.save_weights(model, path)
@@ -175,9 +171,7 @@ class Run:
 
     def evaluate(self, name):
         """The exported file over the whole validation and test splits."""
-        self.evaluation.measure(
-            name, self._tflite(name), lambda split: self._photos(split, name)
-        )
+        self.evaluation.measure(name, self._tflite(name), lambda split: self._photos(split, name))
 
     def examine(self):
         """What the file that ships gets wrong: photo by photo, and layer by layer."""
@@ -237,9 +231,7 @@ class Run:
             "teacher_sha256": known["teacher_sha256"],
             "versions": {name: known[name] for name in PACKAGES},
         }
-        deploy.write(
-            self.directory / "deploy", self._tflite(SHIPPED), self.info.classes, facts
-        )
+        deploy.write(self.directory / "deploy", self._tflite(SHIPPED), self.info.classes, facts)
         outcomes.write(self.directory, asdict(self.config), models)
         self.results, self.page = results, report.write(self.directory)
 

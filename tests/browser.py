@@ -11,9 +11,18 @@ import time
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-          "--disable-background-networking", "--disable-component-update", "--disable-sync",
-          "--disable-dev-shm-usage", "--remote-debugging-pipe")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+)
 
 
 class Browser:
@@ -41,14 +50,19 @@ class Browser:
                 os.set_inheritable(number, True)  # dup2 leaves it closed where copy is the number
 
         self._process = subprocess.Popen(
-            [path, *_FLAGS, f"--user-data-dir={profile}", "about:blank"], close_fds=False,
-            preexec_fn=connect, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [path, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            close_fds=False,
+            preexec_fn=connect,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(take)
         os.close(give)
         self._session = None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call(
-            "Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
@@ -75,8 +89,13 @@ class Browser:
 
     def show(self, width, height, *, dark=False, media="screen"):
         """Sets the window's size in CSS pixels and what the page is told about the device."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
 
@@ -90,8 +109,9 @@ class Browser:
 
     def evaluate(self, script):
         """Value of a JavaScript expression, a promise's once it is kept."""
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True,
-                           awaitPromise=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"])
         return answer["result"].get("value")
@@ -103,8 +123,11 @@ class Browser:
 
     def requests(self):
         """URLs that were asked for, but for those that hold their content themselves."""
-        sent = (event["params"]["request"]["url"] for event in self.events
-                if event["method"] == "Network.requestWillBeSent")
+        sent = (
+            event["params"]["request"]["url"]
+            for event in self.events
+            if event["method"] == "Network.requestWillBeSent"
+        )
         return [url for url in sent if not url.startswith("data:")]
 
     def complaints(self):

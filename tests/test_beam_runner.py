@@ -124,9 +124,7 @@ def test_a_runner_has_a_name(tmp_path, options):
 def test_a_runner_has_its_own_workers(tmp_path):
     root = folder_of_photos(tmp_path / "in", {"fig": 1})
     with pytest.raises(ValueError, match="workers=3 is for this machine's processes"):
-        build.build(
-            root, tmp_path / "out", split_shares=SHARES, workers=3, runner=["DirectRunner"]
-        )
+        build.build(root, tmp_path / "out", split_shares=SHARES, workers=3, runner=["DirectRunner"])
 
 
 def test_without_beam_the_error_says_what_to_install(tmp_path, monkeypatch):

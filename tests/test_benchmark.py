@@ -26,7 +26,8 @@ def embedding_model():
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     return export.to_tflite(
-        embedding_model(), tmp_path_factory.mktemp("benchmark") / "model.tflite")
+        embedding_model(), tmp_path_factory.mktemp("benchmark") / "model.tflite"
+    )
 
 
 def test_measures_a_file_with_metadata(file):
@@ -36,7 +37,7 @@ def test_measures_a_file_with_metadata(file):
     assert (got.threads, got.runs, got.warmup, got.repeats) == (1, 20, 2, 2)
     assert got.tool == "litert-benchmark" and got.version[0].isdigit() and got.device
     assert got.delegate == "XNNPACK" and got.delegate_partitions >= 1
-    assert not got.fully_delegated        # GATHER of an embedding stays outside
+    assert not got.fully_delegated  # GATHER of an embedding stays outside
     assert got.init_ms > 0 and got.memory_bytes is None and got.taskset is None
     assert json.loads(json.dumps(dataclasses.asdict(got))) == dataclasses.asdict(got)
 
@@ -58,9 +59,17 @@ def test_repeats_are_summarised(file, monkeypatch):
 
     def fake(*_):
         median = next(medians)
-        return {"fully_accelerated": True, "latency": {
-            "median_ms": median, "p95_ms": 10 * median, "avg_ms": median + 0.5,
-            "min_ms": median / 2, "max_ms": 20 * median, "init_ms": 100 / median}}
+        return {
+            "fully_accelerated": True,
+            "latency": {
+                "median_ms": median,
+                "p95_ms": 10 * median,
+                "avg_ms": median + 0.5,
+                "min_ms": median / 2,
+                "max_ms": 20 * median,
+                "init_ms": 100 / median,
+            },
+        }
 
     monkeypatch.setattr(benchmark, "_run_tool", fake)
     got = benchmark.benchmark(file)
@@ -73,14 +82,16 @@ def test_repeats_are_summarised(file, monkeypatch):
 def spoiled(tmp_path, value):
     model = embedding_model()
     weights = model.get_weights()
-    weights[-2] = np.zeros_like(weights[-2])           # Dense kernel: the image plays no part
+    weights[-2] = np.zeros_like(weights[-2])  # Dense kernel: the image plays no part
     weights[-1] = np.full_like(weights[-1], value)
     model.set_weights(weights)
     return export.to_tflite(model, tmp_path / "spoiled.tflite")
 
 
-@pytest.mark.parametrize("value, message", [
-    (np.nan, "not finite"), (np.inf, "not finite"), (1.0, "same values for three different")])
+@pytest.mark.parametrize(
+    "value, message",
+    [(np.nan, "not finite"), (np.inf, "not finite"), (1.0, "same values for three different")],
+)
 def test_refuses_files_that_compute_nothing(tmp_path, value, message):
     with pytest.raises(ValueError, match=message):
         benchmark.benchmark(spoiled(tmp_path, value), runs=1)
@@ -103,7 +114,7 @@ def test_failures_of_the_tool_are_told(file, monkeypatch):
     monkeypatch.setattr(benchmark, "_TOOL", "import sys; sys.exit('no such accelerator')")
     with pytest.raises(RuntimeError, match="(?s)exit status 1.*no such accelerator"):
         benchmark.benchmark(file)
-    monkeypatch.setattr(benchmark, "_TOOL", "")        # Exits 0 and writes nothing.
+    monkeypatch.setattr(benchmark, "_TOOL", "")  # Exits 0 and writes nothing.
     with pytest.raises(RuntimeError, match="litert-benchmark failed"):
         benchmark.benchmark(file)
     monkeypatch.setattr(benchmark, "_TOOL_MODULE", "ai_edge_litert.no_tools.benchmark")
@@ -134,7 +145,9 @@ def test_the_probe_tells_what_stays_outside_the_delegate(file, tmp_path):
     assert "GATHER" in got["nodes_outside"]
     assert not {"CONV_2D", "FULLY_CONNECTED", "DELEGATE"} & set(got["nodes_outside"])
     assert sorted(got["inputs"], key=str) == [
-        {"shape": [1, 8, 8, 3], "dtype": "float32"}, {"shape": [1], "dtype": "int32"}]
+        {"shape": [1, 8, 8, 3], "dtype": "float32"},
+        {"shape": [1], "dtype": "int32"},
+    ]
 
     image = keras.Input((8, 8, 3))
     logits = keras.layers.Dense(5)(keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(image)))
@@ -191,20 +204,33 @@ INFO: Memory footprint delta from the start of the tool (MB): init=6.36328 overa
 """
 # With the measured line of an earlier state of that page, when the tool printed no percentiles.
 OLD = XNNPACK.replace(" p5=905463 median=905463 p95=905463", "").replace(
-    XNNPACK[XNNPACK.index("count=50"):XNNPACK.index("INFO: Inference timings")],
-    "count=50 first=605745 curr=618849 min=568228 max=722188 avg=602943 std=27690\n\n")
+    XNNPACK[XNNPACK.index("count=50") : XNNPACK.index("INFO: Inference timings")],
+    "count=50 first=605745 curr=618849 min=568228 max=722188 avg=602943 std=27690\n\n",
+)
 # The other two sentences about the delegate: tflite/tools/benchmark/benchmark_tflite_model.cc.
-COMPLETE = XNNPACK.replace("partially executed by the delegate w/ 1 delegate kernels",
-                           "completely executed by the delegate")
-REFUSED = NO_DELEGATE + ("INFO: Though XNNPACK delegate is explicitly applied, the model graph "
-                         "will not be executed by the delegate.\n")
+COMPLETE = XNNPACK.replace(
+    "partially executed by the delegate w/ 1 delegate kernels",
+    "completely executed by the delegate",
+)
+REFUSED = NO_DELEGATE + (
+    "INFO: Though XNNPACK delegate is explicitly applied, the model graph "
+    "will not be executed by the delegate.\n"
+)
 
 
 def test_reads_recorded_output():
     assert benchmark_native.parse(XNNPACK, 50) == benchmark_native.Run(
-        p50_ms=899.281, p95_ms=904.305, mean_ms=899.641, min_ms=898.007, max_ms=906.121,
-        init_ms=614.333, memory_bytes=157434249, delegate="XNNPACK", delegate_partitions=1,
-        fully_delegated=False)                     # 150.141 * 1024**2 = 157434249.2
+        p50_ms=899.281,
+        p95_ms=904.305,
+        mean_ms=899.641,
+        min_ms=898.007,
+        max_ms=906.121,
+        init_ms=614.333,
+        memory_bytes=157434249,
+        delegate="XNNPACK",
+        delegate_partitions=1,
+        fully_delegated=False,
+    )  # 150.141 * 1024**2 = 157434249.2
     got = benchmark_native.parse(REFUSED, 50)
     assert (got.p50_ms, got.p95_ms, got.mean_ms) == (1239.807, 1247.415, 1240.27)
     assert (got.min_ms, got.max_ms, got.init_ms) == (1238.588, 1252.566, 5.579)
@@ -218,26 +244,35 @@ def test_reads_recorded_output():
 def test_reads_what_the_tool_shortens_or_leaves_out():
     # Equal times: OutputToStream of stats_calculator.h in tensorflow.
     short = XNNPACK.replace(
-        XNNPACK[XNNPACK.index("count=50"):XNNPACK.index("INFO: Inference timings")],
-        "count=50 curr=731(all same) p5=731 median=731 p95=731\n")
+        XNNPACK[XNNPACK.index("count=50") : XNNPACK.index("INFO: Inference timings")],
+        "count=50 curr=731(all same) p5=731 median=731 p95=731\n",
+    )
     got = benchmark_native.parse(short, 50)
     assert {got.p50_ms, got.p95_ms, got.mean_ms, got.min_ms, got.max_ms} == {0.731}
-    silent = XNNPACK[:XNNPACK.index("INFO: Inference timings")]
+    silent = XNNPACK[: XNNPACK.index("INFO: Inference timings")]
     got = benchmark_native.parse(silent, 50)
     assert (got.p50_ms, got.init_ms, got.memory_bytes) == (899.281, None, None)
     zero = XNNPACK.replace("init=146.363 overall=150.141", "init=0 overall=0")
     assert benchmark_native.parse(zero, 50).memory_bytes is None
 
 
-@pytest.mark.parametrize("text, message", [
-    (OLD, r"too old, it prints no percentiles: build a recent .*count=50 first=605745"),
-    ("Unconsumed cmdline flags: --use_xnnpack=true\n" + XNNPACK,
-     "does not know --use_xnnpack=true and"),
-    (NO_DELEGATE, "does not say what XNNPACK took over"),
-    (XNNPACK.replace("count=50", "count=31"), "did 31 of 50 runs: raise timeout_s"),
-    (XNNPACK[:XNNPACK.index("INFO: count=50")], "(?s)printed 1 lines with count=.*curr=905463"),
-    ("", "printed 0 lines"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (OLD, r"too old, it prints no percentiles: build a recent .*count=50 first=605745"),
+        (
+            "Unconsumed cmdline flags: --use_xnnpack=true\n" + XNNPACK,
+            "does not know --use_xnnpack=true and",
+        ),
+        (NO_DELEGATE, "does not say what XNNPACK took over"),
+        (XNNPACK.replace("count=50", "count=31"), "did 31 of 50 runs: raise timeout_s"),
+        (
+            XNNPACK[: XNNPACK.index("INFO: count=50")],
+            "(?s)printed 1 lines with count=.*curr=905463",
+        ),
+        ("", "printed 0 lines"),
+    ],
+)
 def test_refuses_output_that_is_no_measurement(text, message):
     with pytest.raises(RuntimeError, match=message):
         benchmark_native.parse(text, 50)
@@ -247,12 +282,21 @@ def test_zeros_only_for_wide_integers():
     image, region = ({"shape": [1, 8, 8, 3], "dtype": dtype} for dtype in ("int8", "float32"))
     plain = benchmark_native.flags("m.tflite", 2, 7, 3, 60, [image, region])
     assert plain == [
-        "--graph=m.tflite", "--num_threads=2", "--num_runs=7", "--warmup_runs=3", "--min_secs=0",
-        "--warmup_min_secs=0", "--max_secs=60", "--use_xnnpack=true"]
+        "--graph=m.tflite",
+        "--num_threads=2",
+        "--num_runs=7",
+        "--warmup_runs=3",
+        "--min_secs=0",
+        "--warmup_min_secs=0",
+        "--max_secs=60",
+        "--use_xnnpack=true",
+    ]
     words = [{"shape": [1], "dtype": "int64"}, image, {"shape": [1, 2], "dtype": "int32"}]
     assert benchmark_native.flags("m.tflite", 2, 7, 3, 60, words) == plain + [
-        "--input_layer=input0,input1,input2", "--input_layer_shape=1:1,8,8,3:1,2",
-        "--input_layer_value_range=input0,0,0:input2,0,0"]
+        "--input_layer=input0,input1,input2",
+        "--input_layer_shape=1:1,8,8,3:1,2",
+        "--input_layer_value_range=input0,0,0:input2,0,0",
+    ]
 
 
 def script(path, text):
@@ -268,10 +312,13 @@ def tool(tmp_path):
     (tmp_path / "tool.txt").write_text(XNNPACK)
     (tmp_path / "tool.rc").write_text("0")
     here = shlex.quote(str(tmp_path))
-    return script(tmp_path / "built" / "native", f"""
+    return script(
+        tmp_path / "built" / "native",
+        f"""
 echo "$@" >> {here}/tool.log
 cat {here}/tool.txt >&2
-exit $(cat {here}/tool.rc)""")
+exit $(cat {here}/tool.rc)""",
+    )
 
 
 @pytest.fixture
@@ -287,14 +334,18 @@ def calls(tmp_path, name):
 
 
 def test_native_tool_runs_once_for_each_repeat(file, tool, tmp_path):
-    got = benchmark.benchmark(file, threads=3, runs=50, warmup=4, repeats=2, binary=tool,
-                              timeout_s=77)
-    zeros = ("--input_layer=input0,input1 --input_layer_shape=1:1,8,8,3 "
-             "--input_layer_value_range=input0,0,0")
+    got = benchmark.benchmark(
+        file, threads=3, runs=50, warmup=4, repeats=2, binary=tool, timeout_s=77
+    )
+    zeros = (
+        "--input_layer=input0,input1 --input_layer_shape=1:1,8,8,3 "
+        "--input_layer_value_range=input0,0,0"
+    )
     assert calls(tmp_path, "tool") == 2 * [
         f"--graph={file} --num_threads=3 --num_runs=50 --warmup_runs=4 --min_secs=0 "
         "--warmup_min_secs=0 --max_secs=77 --use_xnnpack=true "
-        f"{zeros}"]
+        f"{zeros}"
+    ]
     assert got.tool == "benchmark_model"
     assert got.version == hashlib.sha256(tool.read_bytes()).hexdigest()[:12]
     assert got.device == benchmark.device_name()
@@ -335,14 +386,19 @@ def test_failures_of_the_native_tool_are_told(file, tool, tmp_path, unprobed):
         benchmark.benchmark(file, binary=tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"adb": ""}, "adb is '' without a binary.*android_arm64"),
-    ({"taskset": "f0"}, "taskset is 'f0' without adb"),
-    ({"taskset": "f0", "binary": "b"}, "taskset is 'f0' without adb"),
-    *(({"taskset": mask, "binary": "b", "adb": ""}, "must be a hexadecimal mask")
-      for mask in ("", "0", "0xf0", "f0; reboot", "4-7", 0xf0)),
-    ({"adb": False, "binary": "b"}, 'adb must be the serial.*"" or True.*got False'),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"adb": ""}, "adb is '' without a binary.*android_arm64"),
+        ({"taskset": "f0"}, "taskset is 'f0' without adb"),
+        ({"taskset": "f0", "binary": "b"}, "taskset is 'f0' without adb"),
+        *(
+            ({"taskset": mask, "binary": "b", "adb": ""}, "must be a hexadecimal mask")
+            for mask in ("", "0", "0xf0", "f0; reboot", "4-7", 0xF0)
+        ),
+        ({"adb": False, "binary": "b"}, 'adb must be the serial.*"" or True.*got False'),
+    ],
+)
 def test_options_that_do_not_go_together(file, options, message):
     with pytest.raises(ValueError, match=message):
         benchmark.benchmark(file, **options)
@@ -369,9 +425,12 @@ def phone(tmp_path, monkeypatch):
     here = shlex.quote(str(tmp_path))
     script(root / "bin/getprop", f"grep -s ^$1= {here}/properties | cut -d= -f2")
     (tmp_path / "properties").write_text(
-        "ro.product.manufacturer=Google\nro.product.model=Pixel 8\nro.soc.model=Tensor G3\n")
+        "ro.product.manufacturer=Google\nro.product.model=Pixel 8\nro.soc.model=Tensor G3\n"
+    )
     script(root / "bin/taskset", f'echo "$1" >> {here}/taskset.log; shift; exec "$@"')
-    script(tmp_path / "path/adb", f"""
+    script(
+        tmp_path / "path/adb",
+        f"""
 echo "$*" >> {here}/adb.log
 if echo "$*" | grep -qEf {here}/failing; then echo "adb: cannot"; exit 1; fi
 if [ "$1" = devices ]; then
@@ -383,7 +442,8 @@ case $1 in
   pull) cat {here}/phone"$2" > "$3";;
   shell) PATH={here}/phone/bin:$PATH sh -c "$(echo "$2" | sed \
     -e 's#/data/local#{tmp_path}/phone&#g' -e 's#/proc#{tmp_path}/phone#g')";;
-esac""")
+esac""",
+    )
     monkeypatch.setenv("PATH", f"{tmp_path}/path{os.pathsep}{os.environ['PATH']}")
     return root
 
@@ -394,8 +454,16 @@ def left_on(phone):
 
 def test_phone_is_pushed_to_and_cleaned_once(file, tool, tmp_path, phone, unprobed):
     got = benchmark.benchmark_threads(
-        file, (1, 4), runs=50, warmup=4, repeats=2, binary=tool, adb="PIXEL8", taskset="f0",
-        timeout_s=77)
+        file,
+        (1, 4),
+        runs=50,
+        warmup=4,
+        repeats=2,
+        binary=tool,
+        adb="PIXEL8",
+        taskset="f0",
+        timeout_s=77,
+    )
     log = calls(tmp_path, "adb")
     folder = re.search(r"mkdir (/data/local/tmp/kdtf-[0-9a-f]{16})$", log[1])[1]
 
@@ -405,7 +473,8 @@ def test_phone_is_pushed_to_and_cleaned_once(file, tool, tmp_path, phone, unprob
             f"--num_threads={threads} --num_runs=50 --warmup_runs=4 --min_secs=0 "
             "--warmup_min_secs=0 --max_secs=77 --use_xnnpack=true "
             "> result.txt 2>&1; echo $?",
-            f"-s PIXEL8 pull {folder}/result.txt"]
+            f"-s PIXEL8 pull {folder}/result.txt",
+        ]
 
     load = "-s PIXEL8 shell cat /proc/loadavg 2>/dev/null; true"
     assert [re.sub(r"(pull \S+) .*", r"\1", call) for call in log] == [
@@ -417,8 +486,14 @@ def test_phone_is_pushed_to_and_cleaned_once(file, tool, tmp_path, phone, unprob
         "-s PIXEL8 shell getprop ro.product.manufacturer",
         "-s PIXEL8 shell getprop ro.product.model",
         "-s PIXEL8 shell getprop ro.soc.model",
-        load, *run(1), *run(1), load, *run(4), *run(4),
-        f"-s PIXEL8 shell rm -r {folder}"]
+        load,
+        *run(1),
+        *run(1),
+        load,
+        *run(4),
+        *run(4),
+        f"-s PIXEL8 shell rm -r {folder}",
+    ]
     assert calls(tmp_path, "taskset") == 4 * ["f0"] and len(calls(tmp_path, "tool")) == 4
     assert left_on(phone) == ["of others"]
     assert list(got) == [1, 4] and [each.threads for each in got.values()] == [1, 4]
@@ -431,20 +506,24 @@ def test_phone_is_pushed_to_and_cleaned_once(file, tool, tmp_path, phone, unprob
 
 @pytest.mark.parametrize("adb", ["", True])
 def test_the_only_phone_needs_no_serial(file, tool, tmp_path, phone, unprobed, adb):
-    (phone / "loadavg").unlink()                   # Newer Androids hide it from the shell.
+    (phone / "loadavg").unlink()  # Newer Androids hide it from the shell.
     got = benchmark.benchmark(file, runs=50, repeats=1, binary=tool, adb=adb)
     assert got.load_average is None and got.taskset is None
     assert all(call.startswith("-s PIXEL8 ") for call in calls(tmp_path, "adb")[1:])
     assert not calls(tmp_path, "taskset") and len(calls(tmp_path, "tool")) == 1
 
 
-@pytest.mark.parametrize("properties, device", [
-    ("ro.product.model=SM-S918B\nro.board.platform=kalama\n", "SM-S918B (kalama)"),
-    ("ro.product.manufacturer=samsung\n", "samsung"),
-    ("", "PIXEL8"),
-])
+@pytest.mark.parametrize(
+    "properties, device",
+    [
+        ("ro.product.model=SM-S918B\nro.board.platform=kalama\n", "SM-S918B (kalama)"),
+        ("ro.product.manufacturer=samsung\n", "samsung"),
+        ("", "PIXEL8"),
+    ],
+)
 def test_a_phone_is_named_by_what_it_tells(
-        file, tool, tmp_path, phone, unprobed, properties, device):
+    file, tool, tmp_path, phone, unprobed, properties, device
+):
     (tmp_path / "properties").write_text(properties)
     got = benchmark.benchmark(file, runs=50, repeats=1, binary=tool, adb="PIXEL8")
     assert got.device == device
@@ -474,25 +553,33 @@ def test_nothing_is_removed_that_was_not_made(file, tool, tmp_path, phone, unpro
 
 
 def test_a_folder_that_stays_is_named_and_the_measurement_kept(
-        file, tool, tmp_path, phone, unprobed):
+    file, tool, tmp_path, phone, unprobed
+):
     (tmp_path / "failing").write_text(" rm ")
     with pytest.warns(UserWarning, match="/kdtf-[0-9a-f]+ stays on PIXEL8, remove it by hand"):
         got = benchmark.benchmark(file, runs=50, repeats=1, binary=tool, adb="PIXEL8")
     assert got.p50_ms == 899.281
 
 
-@pytest.mark.parametrize("devices, serial, message", [
-    ("", "", "no Android device is connected.*USB debugging"),
-    ("", "PIXEL8", "no Android device 'PIXEL8'; adb devices lists none"),
-    ("A\tdevice\nB\toffline\n", "C", r"no Android device 'C'.*A \(device\), B \(offline\)"),
-    ("A\tdevice\nB\tdevice\n", "", r"2 Android devices.*serial of one: A \(device\), B"),
-    ("A\tunauthorized\n", "", "A is unauthorized: unlock it and allow USB debugging"),
-    ("A\tdevice\nB\toffline\n", "B", "B is not ready, adb says 'offline'"),
-    ("A\tno permissions (missing udev rules?); see [http://developer.android.com/tools/device]\n",
-     "A", r"adb says 'no permissions \(missing udev"),
-])
+@pytest.mark.parametrize(
+    "devices, serial, message",
+    [
+        ("", "", "no Android device is connected.*USB debugging"),
+        ("", "PIXEL8", "no Android device 'PIXEL8'; adb devices lists none"),
+        ("A\tdevice\nB\toffline\n", "C", r"no Android device 'C'.*A \(device\), B \(offline\)"),
+        ("A\tdevice\nB\tdevice\n", "", r"2 Android devices.*serial of one: A \(device\), B"),
+        ("A\tunauthorized\n", "", "A is unauthorized: unlock it and allow USB debugging"),
+        ("A\tdevice\nB\toffline\n", "B", "B is not ready, adb says 'offline'"),
+        (
+            "A\tno permissions (missing udev rules?); see [http://developer.android.com/tools/device]\n",
+            "A",
+            r"adb says 'no permissions \(missing udev",
+        ),
+    ],
+)
 def test_refuses_phones_that_are_not_ready(
-        file, tool, tmp_path, phone, unprobed, devices, serial, message):
+    file, tool, tmp_path, phone, unprobed, devices, serial, message
+):
     (tmp_path / "devices").write_text(devices)
     with pytest.raises(ValueError, match=message):
         benchmark.benchmark(file, binary=tool, adb=serial)

@@ -71,7 +71,8 @@ def trained(request, tmp_path_factory):
     model, data = compiled(request.param)
     callback = board.EpochBoard(folder, data, NAMES, max_photos=10, hardest=5, epochs_before=3)
     history = model.fit(
-        data, epochs=2, validation_data=data, callbacks=[callback], verbose=0).history
+        data, epochs=2, validation_data=data, callbacks=[callback], verbose=0
+    ).history
     return folder, model, history, data
 
 
@@ -121,8 +122,7 @@ def test_pictures_are_those_of_the_last_epoch(trained):
     x, y = (part.numpy() for part in next(iter(data.unbatch().batch(10))))
     logits = np.asarray(model(x, training=False))
     worst = epoch_figures.hardest(logits, y, 5)
-    want = epoch_figures.hardest_figure(
-        x[worst].astype(np.uint8), logits[worst], y[worst], NAMES)
+    want = epoch_figures.hardest_figure(x[worst].astype(np.uint8), logits[worst], y[worst], NAMES)
     for name in ("confusion_matrix", "reliability", "hardest"):
         seen = values(found, f"validation_photos/{name}")
         assert list(seen) == [4, 5]
@@ -159,8 +159,15 @@ def test_a_continued_training_has_every_step_once(tmp_path, monkeypatch):
         kept = checkpoint.EpochCheckpoint(folder / "state.npz")
         first = kept.restore(model)
         callbacks = [board.EpochBoard(folder / "run", data, NAMES, every=2), kept]
-        model.fit(data, epochs=3, initial_epoch=first, validation_data=data, verbose=0,
-                  callbacks=callbacks, shuffle=False)
+        model.fit(
+            data,
+            epochs=3,
+            initial_epoch=first,
+            validation_data=data,
+            verbose=0,
+            callbacks=callbacks,
+            shuffle=False,
+        )
         return kept.history
 
     with monkeypatch.context() as patch:
@@ -198,8 +205,11 @@ def test_an_outcome_takes_the_place_of_the_one_before(tmp_path):
     log.close()
     for top1 in (0.5, 0.75):
         board.write_outcome(
-            tmp_path, "w47 distilled", {"model": "distilled", "seed": 3, "adb": None},
-            {"test/top1": top1, "test/tail_top1": None})
+            tmp_path,
+            "w47 distilled",
+            {"model": "distilled", "seed": 3, "adb": None},
+            {"test/top1": top1, "test/tail_top1": None},
+        )
     found = read(tmp_path)
     assert values(found, "test/top1") == {0: 0.75}
     assert values(found, "loss/train") == {1: 2.0}

@@ -52,8 +52,11 @@ def logdir(tmp_path_factory):
         callback = board.EpochBoard(folder / run, data, NAMES)
         distiller.fit(data, epochs=1, validation_data=data, callbacks=[callback], verbose=0)
         board.write_outcome(
-            folder / run, f"{week.removeprefix('2026-')} {name}", {"model": name},
-            {"test/top1": 0.5})
+            folder / run,
+            f"{week.removeprefix('2026-')} {name}",
+            {"model": name},
+            {"test/top1": 0.5},
+        )
     return folder
 
 
@@ -112,8 +115,10 @@ def test_the_tab_shows_the_runs_and_asks_nothing_of_the_network(page, tab):
     pixels = np.asarray(PIL.Image.open(io.BytesIO(opened.screenshot())).convert("RGB"))
     assert len(np.unique(pixels[100:].reshape(-1, 3), axis=0)) > 10  # below the bar of tabs
     errors = [
-        each for each in opened.complaints()
-        if "exceptionDetails" in each or each.get("type") == "error"
+        each
+        for each in opened.complaints()
+        if "exceptionDetails" in each
+        or each.get("type") == "error"
         or each.get("entry", {}).get("level") == "error"
     ]
     assert errors == []

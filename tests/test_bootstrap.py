@@ -86,12 +86,18 @@ def test_calibration_errors_are_covered_also_near_zero(scale):
     assert np.mean(covered) >= 0.93
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: list(bootstrap.resampled_counts(0)), "at least 1, got 0 and 1000"),
-    (lambda: bootstrap.bootstrap_interval(0.5, [np.nan]), "finite numbers"),
-    (lambda: bootstrap.bootstrap_interval(0.5, [1.0], 95), "confidence must be between 0 and 1"),
-    (lambda: bootstrap.Tallies([[1.0, np.nan]], [0]), "not finite"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: list(bootstrap.resampled_counts(0)), "at least 1, got 0 and 1000"),
+        (lambda: bootstrap.bootstrap_interval(0.5, [np.nan]), "finite numbers"),
+        (
+            lambda: bootstrap.bootstrap_interval(0.5, [1.0], 95),
+            "confidence must be between 0 and 1",
+        ),
+        (lambda: bootstrap.Tallies([[1.0, np.nan]], [0]), "not finite"),
+    ],
+)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -36,7 +36,10 @@ def encode_noise(photo):
 def write_photos(out, seed=0, labelled=PHOTOS):
     photos = [
         shards.Photo(
-            f"photo/{n}", n, "train", CLASSES[n % 12] if n < labelled else None,
+            f"photo/{n}",
+            n,
+            "train",
+            CLASSES[n % 12] if n < labelled else None,
             {"region": "ns"[n % 2]},
         )
         for n in range(PHOTOS)
@@ -202,17 +205,15 @@ def test_an_ensemble_s_target_is_the_mean_of_its_members_probabilities(info, tea
     x, _, _ = next(iter(batches(info, cached)))
     assert x["teacher_logits"].shape == (4, 2, 12)
     live = teachers.members(models)(x)
-    np.testing.assert_allclose(
-        x["teacher_logits"], live, atol=float16_tolerance(live.numpy())
-    )
+    np.testing.assert_allclose(x["teacher_logits"], live, atol=float16_tolerance(live.numpy()))
     for temperature in (0.5, 1.0, 4.0):
         probs = np.mean([tf.nn.softmax(live[:, m] / temperature) for m in (0, 1)], axis=0)
         target = losses.tempered_mean(x["teacher_logits"], temperature)
         np.testing.assert_allclose(tf.nn.softmax(target / temperature), probs, atol=2e-3)
     histories = [
-        float_distiller(teacher).fit(
-            batches(info, cached), epochs=1, steps_per_epoch=5, shuffle=False, verbose=0
-        ).history["soft_loss"]
+        float_distiller(teacher)
+        .fit(batches(info, cached), epochs=1, steps_per_epoch=5, shuffle=False, verbose=0)
+        .history["soft_loss"]
         for teacher in (teachers.members(models), None)
     ]
     np.testing.assert_allclose(*histories, rtol=2e-3)
@@ -231,9 +232,7 @@ def test_few_logits_are_kept_of_many_classes(info, teacher, tmp_path):
     live = teacher(x["image"]).numpy()
     best = np.argsort(-live, -1)[:, :3]
     probs, true = (tf.nn.softmax(z).numpy() for z in (x["teacher_logits"], live))
-    np.testing.assert_allclose(
-        *(np.take_along_axis(p, best, -1) for p in (probs, true)), rtol=5e-3
-    )
+    np.testing.assert_allclose(*(np.take_along_axis(p, best, -1) for p in (probs, true)), rtol=5e-3)
 
 
 def test_mixed_views_are_the_same_on_both_sides(info, teacher, tmp_path):
@@ -260,8 +259,10 @@ def test_mixed_views_are_the_same_on_both_sides(info, teacher, tmp_path):
             shares.append(share)
             candidates = [
                 share * a + (1 - share) * b
-                for i, a in plain.items() if int(i.split(b"/")[1]) % 12 == first
-                for j, b in plain.items() if int(j.split(b"/")[1]) % 12 == second
+                for i, a in plain.items()
+                if int(i.split(b"/")[1]) % 12 == first
+                for j, b in plain.items()
+                if int(j.split(b"/")[1]) % 12 == second
             ]
             if 0 < soft[second]:
                 assert min(np.abs(image - c).max() for c in candidates) < 1e-2
@@ -471,9 +472,7 @@ def test_a_finished_shard_that_was_damaged_is_written_again(info, teacher, cache
         shards.remember(folder, shard.file, signature, shard)
     with open(folder / cached.shards[1].file, "ab") as stream:
         stream.write(b"more")
-    again, scored = cache_logits.cache(
-        info, [teacher], views=3, batch_size=4, seed=5, out=folder
-    )
+    again, scored = cache_logits.cache(info, [teacher], views=3, batch_size=4, seed=5, out=folder)
     assert scored == 3 * cached.shards[1].examples
     assert again.shards == cached.shards
 

@@ -69,8 +69,11 @@ def test_classwise_error_matches_a_loop():
         for low in np.arange(15) / 15:
             inside = (probs[:, number] > low) & (probs[:, number] <= low + 1 / 15)
             if inside.any():
-                want += inside.mean() * abs(
-                    np.mean(labels[inside] == number) - probs[inside, number].mean()) / 5
+                want += (
+                    inside.mean()
+                    * abs(np.mean(labels[inside] == number) - probs[inside, number].mean())
+                    / 5
+                )
     assert calibration.classwise_calibration_error(logits, labels) == pytest.approx(want, abs=1e-12)
 
 
@@ -81,13 +84,15 @@ def test_reliability_curve_matches_sklearn():
     for equal_mass, strategy in ((False, "uniform"), (True, "quantile")):
         rows = calibration.reliability_curve(logits, labels, 10, equal_mass)
         accuracy, predicted = sklearn.calibration.calibration_curve(
-            right, confidence, n_bins=10, strategy=strategy)
+            right, confidence, n_bins=10, strategy=strategy
+        )
         np.testing.assert_allclose([row["accuracy"] for row in rows], accuracy, atol=1e-12)
         np.testing.assert_allclose([row["confidence"] for row in rows], predicted, atol=1e-12)
         assert sum(row["examples"] for row in rows) == 500
         gaps = [row["examples"] * abs(row["accuracy"] - row["confidence"]) for row in rows]
         assert sum(gaps) / 500 == pytest.approx(
-            calibration.expected_calibration_error(logits, labels, 10, equal_mass), abs=1e-12)
+            calibration.expected_calibration_error(logits, labels, 10, equal_mass), abs=1e-12
+        )
         for row in rows:
             assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
 
@@ -96,7 +101,8 @@ def test_temperature_golden():
     # Two classes 3 apart, 80 % right: sigmoid(3 / T) = 0.8, so T = 3 / log(4).
     logits = np.tile([3.0, 0.0], (10, 1))
     assert calibration.fit_temperature(logits, [0] * 8 + [1] * 2) == pytest.approx(
-        3 / np.log(4), abs=1e-9)
+        3 / np.log(4), abs=1e-9
+    )
 
 
 def test_temperature_matches_a_minimiser():
@@ -125,20 +131,27 @@ def test_temperature_scaling_cures_overconfidence():
     logits[np.arange(4000), labels] += 2.0  # softmax(2 * logits) is the true posterior
     half = 2000
     got = calibration.temperature_scaling(
-        6 * logits[:half], labels[:half], 6 * logits[half:], labels[half:])
+        6 * logits[:half], labels[:half], 6 * logits[half:], labels[half:]
+    )
     assert got["temperature"] == pytest.approx(3, rel=0.1)
     assert got["ece_before"] > 0.1 and got["ece_after"] < 0.03
     assert got["nll_after"] < got["nll_before"] and got["val_examples"] == half
     assert got["ece_before"] == calibration.expected_calibration_error(
-        6 * logits[half:], labels[half:])
+        6 * logits[half:], labels[half:]
+    )
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: calibration.expected_calibration_error([[1.0, 2.0]], [0], 0),
-     "bins must be at least 1"),
-    (lambda: calibration.fit_temperature([[1.0, np.nan]], [0]), "not finite"),
-    (lambda: calibration.classwise_calibration_error([[1.0, 2.0]], [2]), "0..1, got 2 to 2"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda: calibration.expected_calibration_error([[1.0, 2.0]], [0], 0),
+            "bins must be at least 1",
+        ),
+        (lambda: calibration.fit_temperature([[1.0, np.nan]], [0]), "not finite"),
+        (lambda: calibration.classwise_calibration_error([[1.0, 2.0]], [2]), "0..1, got 2 to 2"),
+    ],
+)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -50,12 +50,16 @@ def test_same_data_same_picture(drawing):
 
 def contrast(one, two):
     """Contrast ratio of two colours (WCAG 2.2)."""
+
     def luminance(colour):
-        parts = [int(colour[place:place + 2], 16) / 255 for place in (1, 3, 5)]
-        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
-                 for part in parts]
-        return sum(part * weight for part, weight in zip(parts, (0.2126, 0.7152, 0.0722),
-                                                        strict=True))
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        parts = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
+        return sum(
+            part * weight for part, weight in zip(parts, (0.2126, 0.7152, 0.0722), strict=True)
+        )
+
     dark, light = sorted((luminance(one), luminance(two)))
     return (light + 0.05) / (dark + 0.05)
 

@@ -25,7 +25,7 @@ def test_paired_difference_golden():
     # Down: sqrt(.108318^2 - 2 phi .108318 * .095340 + .095340^2) = 0.133015.
     # Up: sqrt(.123420^2 - 2 phi .123420 * .064192 + .064192^2) = 0.130200.
     assert got["interval"] == pytest.approx([8 / 60 - 0.133015, 8 / 60 + 0.130200], abs=2e-6)
-    assert got["verdict"] == "no difference shown"     # The interval alone would say "helps".
+    assert got["verdict"] == "no difference shown"  # The interval alone would say "helps".
     assert (got["only_distilled"], got["only_baseline"], got["test_examples"]) == (12, 4, 60)
 
 
@@ -45,7 +45,8 @@ def test_paired_interval_covers_the_truth():
     for _ in range(400):
         outcome = rng.choice(4, 80, p=[0.8, 0.1, 0.04, 0.06])
         low, high = comparison.paired_difference(
-            np.isin(outcome, [0, 2]), np.isin(outcome, [0, 1]))["interval"]
+            np.isin(outcome, [0, 2]), np.isin(outcome, [0, 1])
+        )["interval"]
         covered.append(low <= 0.06 <= high)
     assert 0.92 <= np.mean(covered) <= 0.99
 
@@ -91,9 +92,11 @@ def verdicts(runs, examples, gain, seed, swapped=False):
     rng = np.random.default_rng(seed)
     order = -1 if swapped else 1
     found = [
-        comparison.paired_difference(*students(rng, examples, gain)[::order]) for _ in range(runs)]
-    discordant = np.mean([
-        (each["only_baseline"] + each["only_distilled"]) / examples for each in found])
+        comparison.paired_difference(*students(rng, examples, gain)[::order]) for _ in range(runs)
+    ]
+    discordant = np.mean(
+        [(each["only_baseline"] + each["only_distilled"]) / examples for each in found]
+    )
     return [each["verdict"] for each in found], discordant
 
 
@@ -141,8 +144,17 @@ def test_paired_bootstrap_differences_are_those_of_evaluate():
     pair = [logits_of(rng, labels, 8, skill) for skill in (1.0, 2.0)]
     before, after = (metrics.evaluate(logits, labels, counts) for logits in pair)
     got = comparison.paired_bootstrap(*pair, labels, counts)
-    assert set(got) == {"top1", "macro_f1", "nll", "brier", "ece", "ece_equal_mass", "head_top1",
-                        "mid_top1", "tail_top1"}
+    assert set(got) == {
+        "top1",
+        "macro_f1",
+        "nll",
+        "brier",
+        "ece",
+        "ece_equal_mass",
+        "head_top1",
+        "mid_top1",
+        "tail_top1",
+    }
     for name, row in got.items():
         assert row["difference"] == pytest.approx(after[name] - before[name], abs=1e-9)
         assert row["interval"][0] < row["difference"] < row["interval"][1]
@@ -213,18 +225,31 @@ def test_needed_seeds_tell_as_often_as_promised():
     assert comparison.needed_seeds(1e-9, 1.0) is None
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: comparison.paired_difference(np.array([1, 0]), np.array([1, 1])), "must be bool"),
-    (lambda: comparison.paired_difference(np.ones(2, bool), np.ones(3, bool)),
-     r"\(2,\) and \(3,\)"),
-    (lambda: comparison.paired_difference(np.ones(2, bool), np.ones(2, bool), 95), "confidence"),
-    (lambda: comparison.needed_test_examples(0.1, 0.2, power=80), "power must be between 0 and 1"),
-    (lambda: comparison.needed_test_examples(0.6, 0.5), "at most 1 together, got 0.6 and 0.5"),
-    (lambda: comparison.seed_difference([0.5, 0.6], [0.5]), r"\(2,\) and \(1,\)"),
-    (lambda: comparison.seed_difference([0.5], [0.5]), "train with more seeds"),
-    (lambda: comparison.paired_bootstrap([[1.0, 2.0]], [[1.0]], [0], [1, 1]),
-     r"\(1, 2\).*\(1, 1\)"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: comparison.paired_difference(np.array([1, 0]), np.array([1, 1])), "must be bool"),
+        (
+            lambda: comparison.paired_difference(np.ones(2, bool), np.ones(3, bool)),
+            r"\(2,\) and \(3,\)",
+        ),
+        (
+            lambda: comparison.paired_difference(np.ones(2, bool), np.ones(2, bool), 95),
+            "confidence",
+        ),
+        (
+            lambda: comparison.needed_test_examples(0.1, 0.2, power=80),
+            "power must be between 0 and 1",
+        ),
+        (lambda: comparison.needed_test_examples(0.6, 0.5), "at most 1 together, got 0.6 and 0.5"),
+        (lambda: comparison.seed_difference([0.5, 0.6], [0.5]), r"\(2,\) and \(1,\)"),
+        (lambda: comparison.seed_difference([0.5], [0.5]), "train with more seeds"),
+        (
+            lambda: comparison.paired_bootstrap([[1.0, 2.0]], [[1.0]], [0], [1, 1]),
+            r"\(1, 2\).*\(1, 1\)",
+        ),
+    ],
+)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -307,16 +307,13 @@ def test_a_split_without_any_label_can_be_kept_but_not_skipped(tmp_path):
     with pytest.raises(ValueError, match="'train' of .* has 3 photos but no label"):
         plain(info, unlabelled="skip")
     assert len(listed(plain(info, unlabelled="keep", batch_size=3, epochs=1))) == 1
-    ((_, label, _),) = listed(
-        data.evaluation_batches(info, "train", 4, 16, unlabelled="keep"))
+    ((_, label, _),) = listed(data.evaluation_batches(info, "train", 4, 16, unlabelled="keep"))
     np.testing.assert_array_equal(label, [-1, -1, -1])
 
 
 def test_mixed_with_an_unlabelled_photo_a_label_keeps_its_share(partly_labelled):
     mixing = augment.Augmentation(mixup=1.0)
-    batches = plain(
-        partly_labelled, unlabelled="keep", batch_size=9, epochs=1, augmentation=mixing
-    )
+    batches = plain(partly_labelled, unlabelled="keep", batch_size=9, epochs=1, augmentation=mixing)
     ((_, label, weight),) = listed(batches)
     shares = label.sum(axis=1)  # of photos with a label
     assert label.shape == (9, 3) and (label >= 0).all() and (shares <= 1 + 1e-6).all()

@@ -19,18 +19,39 @@ COLOURS = {"red apple": (200, 40, 40), "green pear": (40, 180, 60), "blue plum":
 SIZE = 32
 FACTS = {
     "model": {
-        "top1": 0.8412, "macro_f1": 0.8123, "ece": None, "examples": 2485, "size_bytes": 1,
-        "intervals": {"top1": [0.826, 0.855]}, "recall": [0.91, None, 0.425],
-        "slices": {"shop": [
-            {"value": "north | hall", "examples": 2470, "top1": 0.85, "interval": [0.83, 0.86],
-             "small": False},
-            {"value": None, "examples": 15, "top1": 0.6, "interval": [0.36, 0.8],
-             "small": True}]},
+        "top1": 0.8412,
+        "macro_f1": 0.8123,
+        "ece": None,
+        "examples": 2485,
+        "size_bytes": 1,
+        "intervals": {"top1": [0.826, 0.855]},
+        "recall": [0.91, None, 0.425],
+        "slices": {
+            "shop": [
+                {
+                    "value": "north | hall",
+                    "examples": 2470,
+                    "top1": 0.85,
+                    "interval": [0.83, 0.86],
+                    "small": False,
+                },
+                {
+                    "value": None,
+                    "examples": 15,
+                    "top1": 0.6,
+                    "interval": [0.36, 0.8],
+                    "small": True,
+                },
+            ]
+        },
         "latency_ms": {"p50": 0.84, "p95": 0.953},
-        "benchmark": {"device": "Test | CPU", "threads": 1, "init_ms": 3.21}},
+        "benchmark": {"device": "Test | CPU", "threads": 1, "init_ms": 3.21},
+    },
     "gates": report.gates({"distilled": {"top1": 0.95, "size_bytes": 2e6}}),
-    "data_sha256": "ab" * 32, "teacher_sha256": "cd" * 32,
-    "versions": {"tensorflow": "2.21.0", "keras": "3.12.0"}}
+    "data_sha256": "ab" * 32,
+    "teacher_sha256": "cd" * 32,
+    "versions": {"tensorflow": "2.21.0", "keras": "3.12.0"},
+}
 
 
 def coloured(colour, size, rng):
@@ -64,9 +85,20 @@ def bare_python(tmp_path_factory):
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-         "ai-edge-litert>=2.3,<3", "pillow>=11,<14"],
-        capture_output=True, text=True, env=bare_environment())
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "ai-edge-litert>=2.3,<3",
+            "pillow>=11,<14",
+        ],
+        capture_output=True,
+        text=True,
+        env=bare_environment(),
+    )
     if done.returncode:
         pytest.skip(f"no packages to be had: {done.stderr.strip()[-300:]}")
     return python
@@ -102,7 +134,8 @@ def softmax(logits):
 
 def answers(python, code, photo):
     done = subprocess.run(
-        [python, code, photo], capture_output=True, text=True, env=bare_environment())
+        [python, code, photo], capture_output=True, text=True, env=bare_environment()
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
     return {name: float(probability) for probability, name in lines}
@@ -117,8 +150,11 @@ def expected(path, photo):
 
 def test_a_deploy_folder_works_with_nothing_but_litert_and_pillow(bare_python, model, tmp_path):
     installed = subprocess.run(
-        [bare_python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True,
-        env=bare_environment()).stdout.lower()
+        [bare_python, "-m", "pip", "list", "--format=freeze"],
+        capture_output=True,
+        text=True,
+        env=bare_environment(),
+    ).stdout.lower()
     assert "ai-edge-litert" in installed.replace("_", "-") and "pillow" in installed
     assert "tensorflow" not in installed and "keras" not in installed and "kdtf" not in installed
     folder = deploy.write(tmp_path / "deploy", model, COLOURS, FACTS)
@@ -134,27 +170,36 @@ def test_a_deploy_folder_works_with_nothing_but_litert_and_pillow(bare_python, m
             assert printed[label] == pytest.approx(probability, abs=0.02)
 
 
-@pytest.mark.parametrize("options", [
-    {"image": tf.uint8}, {"image": tf.float32}, {"probabilities": True}])
+@pytest.mark.parametrize(
+    "options", [{"image": tf.uint8}, {"image": tf.float32}, {"probabilities": True}]
+)
 def test_the_card_fits_every_kind_of_8_bit_file(trained, tmp_path, options):
     path = export.to_tflite(trained, tmp_path / "x.tflite", **options)
     folder = deploy.write(tmp_path / "deploy", path, COLOURS, {})
     photo = tmp_path / "photo.jpg"
     camera_photo(COLOURS["green pear"], photo)
     printed = answers(sys.executable, program(folder), photo)
-    logits_or_probabilities = tflite.predict(path, augment.evaluation_view(
-        tf.constant(JpegEncoder().encode(photo.read_bytes())), SIZE)[None].numpy())[0]
-    wanted = logits_or_probabilities if options.get("probabilities") else softmax(
-        logits_or_probabilities)
+    logits_or_probabilities = tflite.predict(
+        path,
+        augment.evaluation_view(tf.constant(JpegEncoder().encode(photo.read_bytes())), SIZE)[
+            None
+        ].numpy(),
+    )[0]
+    wanted = (
+        logits_or_probabilities
+        if options.get("probabilities")
+        else softmax(logits_or_probabilities)
+    )
     assert next(iter(printed)) == "green pear"
     for label, probability in zip(COLOURS, wanted, strict=True):
         assert printed[label] == pytest.approx(probability, abs=0.02)
 
 
-@pytest.mark.parametrize("width, height, orientation", [
-    (160, 120, 1), (120, 161, 6), (97, 131, 8), (40, 30, 3), (33, 37, 5), (500, 333, 1)])
-def test_the_card_prepares_photos_as_evaluation_does(
-        model, tmp_path, width, height, orientation):
+@pytest.mark.parametrize(
+    "width, height, orientation",
+    [(160, 120, 1), (120, 161, 6), (97, 131, 8), (40, 30, 3), (33, 37, 5), (500, 333, 1)],
+)
+def test_the_card_prepares_photos_as_evaluation_does(model, tmp_path, width, height, orientation):
     folder = deploy.write(tmp_path / "deploy", model, COLOURS, {})
     functions = program(folder).read_text().partition("\nlabels = ")[0]
     space = {"__file__": str(folder / "example.py")}
@@ -169,12 +214,17 @@ def test_the_card_prepares_photos_as_evaluation_does(
     # Turned without loss, so that only the geometry is compared.
     with Image.open(photo) as opened:
         upright = np.asarray(opened)
-    upright = {1: upright, 3: upright[::-1, ::-1], 5: upright.swapaxes(0, 1),
-               6: upright.swapaxes(0, 1)[:, ::-1], 8: upright.swapaxes(0, 1)[::-1]}[orientation]
+    upright = {
+        1: upright,
+        3: upright[::-1, ::-1],
+        5: upright.swapaxes(0, 1),
+        6: upright.swapaxes(0, 1)[:, ::-1],
+        8: upright.swapaxes(0, 1)[::-1],
+    }[orientation]
     short = min(upright.shape[:2])
     side = round(short * 0.875)
     top, left = ((length - side) // 2 for length in upright.shape[:2])
-    square = upright[top:top + side, left:left + side].astype(np.float32)
+    square = upright[top : top + side, left : left + side].astype(np.float32)
     wanted = tf.image.resize(square, (SIZE, SIZE), antialias=True).numpy()
     got = space["prepared"](photo)
     assert got.dtype == np.int8 and got.shape == (1, SIZE, SIZE, 3)
@@ -185,12 +235,24 @@ def test_the_card_prepares_photos_as_evaluation_does(
         assert np.abs(got[0] + 128.0 - view)[:, :-2].max() <= 1.01
 
 
-SCALED = {"model": {
-    "temperature_scaling": {"temperature": 1.7, "ece_after": 0.0123},
-    "selective": {"thresholds": [
-        {"target_accuracy": 0.95, "threshold": 0.8125, "coverage": 0.75, "accuracy": 0.96,
-         "interval": [0.94, 0.97], "examples": 300},
-        {"target_accuracy": 0.99, "threshold": None}]}}}
+SCALED = {
+    "model": {
+        "temperature_scaling": {"temperature": 1.7, "ece_after": 0.0123},
+        "selective": {
+            "thresholds": [
+                {
+                    "target_accuracy": 0.95,
+                    "threshold": 0.8125,
+                    "coverage": 0.75,
+                    "accuracy": 0.96,
+                    "interval": [0.94, 0.97],
+                    "examples": 300,
+                },
+                {"target_accuracy": 0.99, "threshold": None},
+            ]
+        },
+    }
+}
 
 
 @pytest.mark.parametrize("probabilities", [False, True])
@@ -198,7 +260,9 @@ def test_the_temperature_is_stored_and_used(trained, tmp_path, probabilities):
     path = export.to_tflite(trained, tmp_path / "x.tflite", probabilities=probabilities)
     folder = deploy.write(tmp_path / "deploy", path, COLOURS, SCALED)
     assert json.loads((folder / "calibration.json").read_text()) == {
-        "temperature": 1.7, "thresholds": SCALED["model"]["selective"]["thresholds"][:1]}
+        "temperature": 1.7,
+        "thresholds": SCALED["model"]["selective"]["thresholds"][:1],
+    }
     card = (folder / deploy.CARD).read_text().splitlines()
     assert "| 95 % | 0.8125 | 75.0 % | 96.0 % | 94.0 % to 97.0 % |" in card
     assert "| Calibration error, scaled | the same with the temperature | 1.2 % |  |" in card
@@ -219,36 +283,40 @@ def test_the_temperature_is_stored_and_used(trained, tmp_path, probabilities):
 def test_files_and_facts(model, tmp_path):
     content = model.read_bytes()
     folder = deploy.write(
-        tmp_path / "deploy", model, COLOURS,
-        FACTS | {"sha256": hashlib.sha256(content).hexdigest()})
+        tmp_path / "deploy", model, COLOURS, FACTS | {"sha256": hashlib.sha256(content).hexdigest()}
+    )
     assert sorted(path.name for path in folder.iterdir()) == [
-        "labels.txt", "model_card.md", "student_int8.tflite"]
+        "labels.txt",
+        "model_card.md",
+        "student_int8.tflite",
+    ]
     assert (folder / "student_int8.tflite").read_bytes() == content
     names = (folder / "labels.txt").read_bytes()
     assert names == b"red apple\ngreen pear\nblue plum\n"
     card = (folder / "model_card.md").read_text()
     for line in (
-            "| `image` | `[1, 32, 32, 3]` | int8 | the photo, prepared as below |",
-            "| Top-1 | share of test photos whose first answer is right | 84.1 % "
-            "| 82.6 % to 85.5 % |",
-            "| Macro F1 | every class counts the same | 81.2 % | not measured |",
-            "| Tail top-1 | rarest classes | not measured | not measured |",
-            "| Test photos | what the above was measured on | 2,485 |  |",
-            f"| File size |  | {len(content) / 1e6:.2f} MB |  |",
-            "| Latency p95 | one photo, without preparing it | 0.95 ms |  |",
-            "| Start | opening the file, once | 3.21 ms |  |",
-            "| Memory | of the runtime with this file | not measured |  |",
-            "| Measured on | latency, start and memory | Test \\| CPU |  |",
-            "| shop: north \\| hall | 2,470 | 85.0 % | 83.0 % to 86.0 % |  |",
-            "| shop: missing | 15 | 60.0 % | 36.0 % to 80.0 % | few photos |",
-            "| blue plum | 42.5 % |", "| red apple | 91.0 % |",
-            "| Top-1 accuracy | >= 92.00 % | 95.00 % | pass |",
-            "| File size | < 20.00 MB | 2.00 MB | pass |",
-            f"| sha256 of `student_int8.tflite` | {hashlib.sha256(content).hexdigest()} |",
-            f"| sha256 of the data's manifest | {'ab' * 32} |",
-            f"| sha256 of the teacher's weights | {'cd' * 32} |",
-            f"| sha256 of `labels.txt` | {hashlib.sha256(names).hexdigest()} |",
-            "| keras | 3.12.0 |"):
+        "| `image` | `[1, 32, 32, 3]` | int8 | the photo, prepared as below |",
+        "| Top-1 | share of test photos whose first answer is right | 84.1 % | 82.6 % to 85.5 % |",
+        "| Macro F1 | every class counts the same | 81.2 % | not measured |",
+        "| Tail top-1 | rarest classes | not measured | not measured |",
+        "| Test photos | what the above was measured on | 2,485 |  |",
+        f"| File size |  | {len(content) / 1e6:.2f} MB |  |",
+        "| Latency p95 | one photo, without preparing it | 0.95 ms |  |",
+        "| Start | opening the file, once | 3.21 ms |  |",
+        "| Memory | of the runtime with this file | not measured |  |",
+        "| Measured on | latency, start and memory | Test \\| CPU |  |",
+        "| shop: north \\| hall | 2,470 | 85.0 % | 83.0 % to 86.0 % |  |",
+        "| shop: missing | 15 | 60.0 % | 36.0 % to 80.0 % | few photos |",
+        "| blue plum | 42.5 % |",
+        "| red apple | 91.0 % |",
+        "| Top-1 accuracy | >= 92.00 % | 95.00 % | pass |",
+        "| File size | < 20.00 MB | 2.00 MB | pass |",
+        f"| sha256 of `student_int8.tflite` | {hashlib.sha256(content).hexdigest()} |",
+        f"| sha256 of the data's manifest | {'ab' * 32} |",
+        f"| sha256 of the teacher's weights | {'cd' * 32} |",
+        f"| sha256 of `labels.txt` | {hashlib.sha256(names).hexdigest()} |",
+        "| keras | 3.12.0 |",
+    ):
         assert line in card.splitlines(), line
     assert re.search(r"\| Calibration error \| .* \| not measured \| not measured \|", card)
     assert card.index("| blue plum | 42.5 %") < card.index("| red apple | 91.0 %")
@@ -292,8 +360,11 @@ def test_metadata_columns_are_told_and_fed(tmp_path):
     words = {"region": ("north", "south"), "camera": ("a", "b|c", "d"), "shop": ("x",)}
     deploy.write(folder, path, COLOURS, {"metadata": words})
     card = (folder / deploy.CARD).read_text()
-    for row in ("`meta_region` | 0 | missing, or not in this table", "`meta_region` | 2 | south",
-                "`meta_camera` | 2 | b\\|c"):
+    for row in (
+        "`meta_region` | 0 | missing, or not in this table",
+        "`meta_region` | 2 | south",
+        "`meta_camera` | 2 | b\\|c",
+    ):
         assert f"| {row} |" in card.splitlines()
     assert "meta_shop" not in card and "What the values of" not in card
 
@@ -321,11 +392,17 @@ def test_a_failure_leaves_the_earlier_folder(model, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["deploy"]
 
 
-@pytest.mark.parametrize("labels, message", [
-    (["a", "b"], "has 3 classes, labels has 2 names"),
-    (["a", "b", "c", "d"], "has 3 classes, labels has 4 names"),
-    (["a", "b\nc", "d"], r"label 1 is 'b\\nc'"), (["a", "b\u2028", "d"], "label 1 is "),
-    (["a", "", "d"], "label 1 is ''"), (["a", "b", 3], "label 2 is 3")])
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (["a", "b"], "has 3 classes, labels has 2 names"),
+        (["a", "b", "c", "d"], "has 3 classes, labels has 4 names"),
+        (["a", "b\nc", "d"], r"label 1 is 'b\\nc'"),
+        (["a", "b\u2028", "d"], "label 1 is "),
+        (["a", "", "d"], "label 1 is ''"),
+        (["a", "b", 3], "label 2 is 3"),
+    ],
+)
 def test_labels_that_do_not_fit(model, tmp_path, labels, message):
     with pytest.raises(ValueError, match=message):
         deploy.write(tmp_path / "deploy", model, labels, {})

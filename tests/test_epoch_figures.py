@@ -58,7 +58,8 @@ def test_the_hardest_photo_comes_first():
     logits = logits_of(np.array([0, 1, 2, 3]))
     logits[2, 2] = 9.0
     np.testing.assert_array_equal(
-        epoch_figures.hardest(logits, np.array([0, 0, 0, 0]), 3), [2, 1, 3])
+        epoch_figures.hardest(logits, np.array([0, 0, 0, 0]), 3), [2, 1, 3]
+    )
 
 
 def test_measures_of_a_hand_worked_case():

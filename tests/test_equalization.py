@@ -30,8 +30,9 @@ def uneven(model, seed=0):
         elif weights and "logits" not in layer.name:
             shape = weights[0].shape[-2:] if "depthwise" in layer.name else weights[0].shape[-1:]
             factor = 10 ** rng.uniform(-1, 1, shape)
-            weights = [value * np.reshape(factor, -1 if value.ndim == 1 else shape)
-                       for value in weights]
+            weights = [
+                value * np.reshape(factor, -1 if value.ndim == 1 else shape) for value in weights
+            ]
         layer.set_weights(weights)
     return model
 
@@ -72,8 +73,11 @@ def squeeze_and_excite(x):
 
 @pytest.mark.parametrize(
     ("body", "equal"),
-    [(residual, {"sum", "second_relu", "last_relu"}),
-     (squeeze_and_excite, {"first_relu", "x", "reduce_relu"})])
+    [
+        (residual, {"sum", "second_relu", "last_relu"}),
+        (squeeze_and_excite, {"first_relu", "x", "reduce_relu"}),
+    ],
+)
 def test_channels_become_equally_wide_and_nothing_else_changes(body, equal):
     model = uneven(student(body))
     batch = photos(model)
@@ -90,8 +94,13 @@ def test_channels_become_equally_wide_and_nothing_else_changes(body, equal):
 
 
 def test_scale_is_that_of_the_widest_channel_by_hand():
-    model = student(lambda x: keras.layers.Dense(1, name="logits")(
-        keras.layers.Dense(2, "relu", name="hidden")(keras.layers.Flatten()(x))), 1, 1)
+    model = student(
+        lambda x: keras.layers.Dense(1, name="logits")(
+            keras.layers.Dense(2, "relu", name="hidden")(keras.layers.Flatten()(x))
+        ),
+        1,
+        1,
+    )
     model.get_layer("hidden").set_weights([np.array([[8.0, 2.0]]), np.array([0.0, 0.5])])
     model.get_layer("logits").set_weights([np.array([[3.0], [12.0]]), np.array([1.0])])
     other = equalize(model, [np.ones((1, 1, 1, 1), "float32")])
@@ -139,7 +148,8 @@ def test_a_student_of_hard_swish_blocks_and_metadata_computes_the_same():
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.uniform(0, 255, (4, 32, 32, 3)).astype("float32"),
-        "meta/region": np.array([0, 1, 2, 3], "int32")}
+        "meta/region": np.array([0, 1, 2, 3], "int32"),
+    }
     other = equalize(model, [(batch, None)])
     fed = taps.feed(model, batch)
     np.testing.assert_allclose(other(fed), model(fed), rtol=1e-3, atol=1e-5)

@@ -24,12 +24,15 @@ def with_metadata(k, seed=0):
     x = k.layers.Rescaling(1 / 127.5, -1)(image)
     x = k.layers.Conv2D(6, 3, activation="relu")(x)
     x = k.layers.GlobalAveragePooling2D()(k.layers.BatchNormalization()(x))
-    x = k.layers.Concatenate()([
-        x, k.layers.Embedding(5, 3)(region), k.layers.Embedding(4, 2)(camera)])
+    x = k.layers.Concatenate()(
+        [x, k.layers.Embedding(5, 3)(region), k.layers.Embedding(4, 2)(camera)]
+    )
     return k.Model(
         {"image": image, "meta/region": region, "meta/camera": camera}
-        if k is keras else {"image": image, "meta_region": region, "meta_camera": camera},
-        k.layers.Dense(7)(x))
+        if k is keras
+        else {"image": image, "meta_region": region, "meta_camera": camera},
+        k.layers.Dense(7)(x),
+    )
 
 
 def plain(k=keras, seed=0, dtype=None):
@@ -46,10 +49,13 @@ def photos(count=5, seed=0):
 
 def batch(count=5):
     return {
-        "image": photos(count), "meta/region": np.arange(count) % 5,
+        "image": photos(count),
+        "meta/region": np.arange(count) % 5,
         "meta/camera": (np.arange(count) * 3 + 1) % 4,
         "meta/region/missing": np.zeros(count, "float32"),
-        "a/first/key": np.zeros(count, "float32"), "teacher_logits": np.zeros((count, 7))}
+        "a/first/key": np.zeros(count, "float32"),
+        "teacher_logits": np.zeros((count, 7)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +71,8 @@ def file(model, tmp_path_factory):
 def test_file_has_the_promised_signature(file):
     interpreter = Interpreter(model_path=str(file))
     assert interpreter.get_signature_list() == {
-        "serving_default": {"inputs": ["image"], "outputs": ["logits"]}}
+        "serving_default": {"inputs": ["image"], "outputs": ["logits"]}
+    }
     (image,) = interpreter.get_input_details()
     assert image["shape_signature"].tolist() == [1, 16, 16, 3] and image["dtype"] == np.float32
     (logits,) = interpreter.get_output_details()
@@ -77,10 +84,12 @@ def test_predict_is_the_model(model, file):
     want = model.predict(images, verbose=0)
     np.testing.assert_allclose(tflite.predict(file, images), want, rtol=1e-4, atol=1e-3)
     for form in (
-            {"image": images}, [images[:2], images[2:5], images[5:]],
-            [({"image": images[:4]}, np.zeros(4)), ({"image": images[4:]}, np.zeros(2))],
-            tf.data.Dataset.from_tensor_slices(({"image": images}, np.zeros(6))).batch(4),
-            (lambda: (images[i:i + 1] for i in range(6)))()):
+        {"image": images},
+        [images[:2], images[2:5], images[5:]],
+        [({"image": images[:4]}, np.zeros(4)), ({"image": images[4:]}, np.zeros(2))],
+        tf.data.Dataset.from_tensor_slices(({"image": images}, np.zeros(6))).batch(4),
+        (lambda: (images[i : i + 1] for i in range(6)))(),
+    ):
         got = tflite.predict(file, form, num_threads=2)
         assert got.dtype == np.float32 and got.shape == (6, 7)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
@@ -130,7 +139,8 @@ def test_half_precision_models_convert_as_float32(policy, tmp_path):
     full = plain()
     full.set_weights([w.astype("float32") for w in half.get_weights()])
     np.testing.assert_allclose(
-        tflite.predict(path, photos()), full.predict(photos(), verbose=0), rtol=1e-4, atol=1e-3)
+        tflite.predict(path, photos()), full.predict(photos(), verbose=0), rtol=1e-4, atol=1e-3
+    )
     assert export.parity(half, path, photos())["max_abs_error"] < 1e-3
     assert "CAST" not in tflite.builtin_ops(path)
     assert {layer.dtype_policy.name for layer in half.layers[1:]} == {policy}  # Unchanged.
@@ -158,8 +168,12 @@ def test_builtin_ops_in_order(file):
 def test_mobilenet_v3_small_of_keras_applications(tmp_path):
     keras.utils.set_random_seed(0)
     model = keras.applications.MobileNetV3Small(
-        weights=None, classes=81, include_preprocessing=True, classifier_activation=None,
-        input_shape=(96, 96, 3))
+        weights=None,
+        classes=81,
+        include_preprocessing=True,
+        classifier_activation=None,
+        input_shape=(96, 96, 3),
+    )
     # Initial weights let almost nothing through: give the logits a size worth comparing.
     model.set_weights([w * 4 if w.ndim == 4 else w for w in model.get_weights()])
     path = export.to_tflite(model, tmp_path / "mobilenet.tflite")
@@ -174,26 +188,38 @@ def test_mobilenet_v3_small_of_keras_applications(tmp_path):
 
 def test_imagenet_weights_on_real_photos(data_dir, weights_dir, tmp_path):
     model = keras.applications.MobileNetV3Small(
-        weights=None, classifier_activation=None, input_shape=(224, 224, 3))
+        weights=None, classifier_activation=None, input_shape=(224, 224, 3)
+    )
     with np.load(weights_dir / "mobilenet_v3_small_imagenet.npz") as arrays:
         model.set_weights([arrays[name] for name in arrays.files])
     path = export.to_tflite(model, tmp_path / "imagenet.tflite")
     files = sorted((data_dir / "grocery" / "test").rglob("*.jpg"))[::300]
-    images = np.stack([
-        keras.utils.img_to_array(keras.utils.load_img(file, target_size=(224, 224)))
-        for file in files])
+    images = np.stack(
+        [
+            keras.utils.img_to_array(keras.utils.load_img(file, target_size=(224, 224)))
+            for file in files
+        ]
+    )
     got = export.parity(model, path, {"image": images})
     assert got["examples"] == len(files) >= 5
     assert got["argmax_agreement"] == 1 and got["max_abs_error"] < 1e-4
 
 
-@pytest.mark.parametrize("function, name", [
-    (tf.math.erfinv, "CUSTOM:Erfinv"),
-    (lambda x: tf.strings.to_number(tf.strings.as_string(x)), "CUSTOM:AsString, CUSTOM:StringTo")])
+@pytest.mark.parametrize(
+    "function, name",
+    [
+        (tf.math.erfinv, "CUSTOM:Erfinv"),
+        (
+            lambda x: tf.strings.to_number(tf.strings.as_string(x)),
+            "CUSTOM:AsString, CUSTOM:StringTo",
+        ),
+    ],
+)
 def test_operators_outside_the_builtins_are_named(function, name, tmp_path):
     inputs = keras.Input((4,), name="image")
     model = keras.Model(
-        inputs, keras.layers.Lambda(function, output_shape=(4,))(inputs), name="odd")
+        inputs, keras.layers.Lambda(function, output_shape=(4,))(inputs), name="odd"
+    )
     with pytest.raises(ValueError, match=f"odd needs operators.*{name}"):
         export.to_tflite(model, tmp_path / "odd.tflite")
     assert not list(tmp_path.iterdir())
@@ -243,8 +269,12 @@ for stream in (sys.stdout, sys.stderr):
     print("<end>", file=stream, flush=True)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "m.tflite")], cwd=ROOT, capture_output=True,
-        text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"})
+        [sys.executable, "-c", code, str(tmp_path / "m.tflite")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},
+    )
     assert done.returncode == 0, done.stderr
     for said in (done.stdout, done.stderr):
         assert said.split("<start>")[1].split("<end>")[0].strip() == ""
@@ -272,27 +302,32 @@ def test_probabilities_of_a_float_model(model, file, tmp_path):
     np.testing.assert_allclose(got, tf.nn.softmax(logits), atol=1e-6)
 
 
-@pytest.mark.parametrize("weights, tolerance", [
-    (tf.float32, 1e-6), (tf.float16, 2e-3), (tf.int8, 1e-6)])
+@pytest.mark.parametrize(
+    "weights, tolerance", [(tf.float32, 1e-6), (tf.float16, 2e-3), (tf.int8, 1e-6)]
+)
 def test_a_temperature_is_folded_into_the_logits(weights, tolerance, tmp_path):
     image = keras.Input((16, 16, 3), name="image")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(64, 3)(image))
     model = keras.Model(image, keras.layers.Dense(40, bias_initializer="normal")(x))
     cold, warm = (
         export.to_tflite(model, tmp_path / f"{t}.tflite", weights=weights, logit_temperature=t)
-        for t in (1.0, 2.7))
+        for t in (1.0, 2.7)
+    )
     assert tflite.builtin_ops(warm) == tflite.builtin_ops(cold)
     assert warm.stat().st_size == pytest.approx(cold.stat().st_size, abs=256)
     want = tflite.predict(cold, photos()) / 2.7
     np.testing.assert_allclose(
-        tflite.predict(warm, photos()), want, atol=tolerance * np.abs(want).max())
+        tflite.predict(warm, photos()), want, atol=tolerance * np.abs(want).max()
+    )
     if weights == tf.float32:
         got = export.parity(model, warm, photos(), logit_temperature=2.7)
         assert got["max_abs_error"] < 1e-3 * np.abs(want).max()
         probable = export.to_tflite(
-            model, tmp_path / "p.tflite", logit_temperature=2.7, probabilities=True)
+            model, tmp_path / "p.tflite", logit_temperature=2.7, probabilities=True
+        )
         np.testing.assert_allclose(
-            tflite.predict(probable, photos()), tf.nn.softmax(want), atol=1e-5)
+            tflite.predict(probable, photos()), tf.nn.softmax(want), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
@@ -308,15 +343,20 @@ def test_logits_that_cannot_hold_a_temperature_are_refused(tmp_path):
     for output, kind in ((x, "MEAN"), (relu, "FULLY_CONNECTED")):
         with pytest.raises(ValueError, match=f"'logits' from a {kind}: a temperature can be"):
             export.to_tflite(
-                keras.Model(image, output), tmp_path / "x.tflite", logit_temperature=2.0)
+                keras.Model(image, output), tmp_path / "x.tflite", logit_temperature=2.0
+            )
     probable = export.to_tflite(keras.Model(image, x), tmp_path / "p.tflite", probabilities=True)
     with pytest.raises(ValueError, match="'probabilities' from a SOFTMAX"):
         tflite.with_temperature(probable.read_bytes(), 2.0)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"image": tf.uint8}, "image=uint8 has no meaning for plain, a float model"),
-    ({"weights": tf.int16}, "weights must be one of float32, float16, int8, got int16")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"image": tf.uint8}, "image=uint8 has no meaning for plain, a float model"),
+        ({"weights": tf.int16}, "weights must be one of float32, float16, int8, got int16"),
+    ],
+)
 def test_arguments_that_do_not_fit_are_refused(model, arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         export.to_tflite(model, tmp_path / "x.tflite", **arguments)
@@ -338,22 +378,30 @@ def long_integers():
     return keras.Model(x, keras.layers.Lambda(lambda v: tf.cast(v, "float32"), (4,))(x))
 
 
-@pytest.mark.parametrize("build, message", [
-    (two_outputs, r"two returns \[\(None, 4\), \(None, 2\)\], expected one output"),
-    (free_size, r"'image' of free has shape \(None, None, None, 3\)"),
-    (long_integers, "'ids'.*is int64")])
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (two_outputs, r"two returns \[\(None, 4\), \(None, 2\)\], expected one output"),
+        (free_size, r"'image' of free has shape \(None, None, None, 3\)"),
+        (long_integers, "'ids'.*is int64"),
+    ],
+)
 def test_models_that_do_not_fit_are_refused(build, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         export.to_tflite(build(), tmp_path / "x.tflite")
 
 
-@pytest.mark.parametrize("inputs, message", [
-    (np.zeros((2, 8, 8, 3), "float32"), r"\('N', 16, 16, 3\), got \(2, 8, 8, 3\)"),
-    (np.zeros((16, 16, 3), "float32"), r"got \(16, 16, 3\)"),
-    (np.zeros((0, 16, 16, 3), "float32"), "no examples"),
-    ([], "no examples"),
-    ({"photo": photos()}, r"needs input image; the batch holds \['photo'\]"),
-    (photos().astype("complex64"), "is float32, got complex64")])
+@pytest.mark.parametrize(
+    "inputs, message",
+    [
+        (np.zeros((2, 8, 8, 3), "float32"), r"\('N', 16, 16, 3\), got \(2, 8, 8, 3\)"),
+        (np.zeros((16, 16, 3), "float32"), r"got \(16, 16, 3\)"),
+        (np.zeros((0, 16, 16, 3), "float32"), "no examples"),
+        ([], "no examples"),
+        ({"photo": photos()}, r"needs input image; the batch holds \['photo'\]"),
+        (photos().astype("complex64"), "is float32, got complex64"),
+    ],
+)
 def test_inputs_that_do_not_fit_are_refused(file, inputs, message):
     with pytest.raises(ValueError, match=message):
         tflite.predict(file, inputs)

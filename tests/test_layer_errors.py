@@ -70,15 +70,19 @@ def test_numbers_worked_by_hand(tmp_path, image):
     got = (np.clip(np.round(y / step) + zero, 0, 255) - zero) * step
     noise = np.mean((got - wanted) ** 2)
 
-    made = quantized if image is None else export.to_tflite(
-        quantized, tmp_path / "x.tflite", image=image)
+    made = (
+        quantized
+        if image is None
+        else export.to_tflite(quantized, tmp_path / "x.tflite", image=image)
+    )
     (error,) = layer_errors.layer_errors(student, made, batch)
     assert (error.layer, error.position) == ("logits", 3)
     # A file's bias is rounded as well, which moves a few values by a level.
     tolerance = 1e-3 if image is None else 0.03
     assert error.error_rms == pytest.approx(np.sqrt(noise), rel=tolerance)
     assert error.snr_db == pytest.approx(
-        10 * np.log10(np.mean(wanted**2) / noise), abs=10 * tolerance)
+        10 * np.log10(np.mean(wanted**2) / noise), abs=10 * tolerance
+    )
     assert error.low == pytest.approx(wanted.min(), rel=1e-4)
     assert error.high == pytest.approx(wanted.max(), rel=1e-4)
 
@@ -96,14 +100,15 @@ def test_model_and_file_tell_the_same(tiny):
     for name, error in by_name(of_file).items():
         assert error.snr_db == pytest.approx(by_name(of_model)[name].snr_db, abs=3), name
     # All that a layer's row says of the float student is the same.
-    for one, other in zip(sorted(of_model, key=lambda e: e.layer),
-                          sorted(of_file, key=lambda e: e.layer), strict=True):
+    for one, other in zip(
+        sorted(of_model, key=lambda e: e.layer), sorted(of_file, key=lambda e: e.layer), strict=True
+    ):
         assert (one.position, one.low, one.high) == (other.position, other.low, other.high)
 
 
 def test_photo_order_and_a_batch_of_one(tiny):
     student, _, path = tiny
-    single = [layer_errors.layer_errors(student, path, photos()[i:i + 1]) for i in range(8)]
+    single = [layer_errors.layer_errors(student, path, photos()[i : i + 1]) for i in range(8)]
     whole = by_name(layer_errors.layer_errors(student, path, photos()))
     for name, error in whole.items():
         mean = np.mean([by_name(errors)[name].error_rms ** 2 for errors in single])
@@ -160,7 +165,9 @@ def test_refusals(tiny, tmp_path):
     with pytest.raises(ValueError, match="no rounded layer in common with cifar_cnn"):
         layer_errors.layer_errors(
             keras.Model(other.input, other.get_layer("conv_3_relu").output, name="cifar_cnn"),
-            quantized, photos(channels=3))
+            quantized,
+            photos(channels=3),
+        )
     with pytest.raises(FileNotFoundError, match="missing.tflite"):
         layer_errors.layer_errors(student, tmp_path / "missing.tflite", photos())
     with pytest.raises(ValueError, match="'conv_relu' gave values that are not finite"):
@@ -171,7 +178,8 @@ ERRORS = [
     LayerError("first", 1, 41.25, 0.001234, -1.0, 2.5),
     LayerError("middle", 4, 8.04, 0.5, 0.0, 6.0),
     LayerError("same", 5, math.inf, 0.0, 0.0, 6.0),
-    LayerError("last", 9, -3.06, 12.0, -20.123, 17.0)]
+    LayerError("last", 9, -3.06, 12.0, -20.123, 17.0),
+]
 
 
 def test_table_is_markdown_worst_first():
@@ -181,7 +189,8 @@ def test_table_is_markdown_worst_first():
         "| last | -3.1 | 12 | -20.1 to 17 |",
         "| middle | 8.0 | 0.5 | 0 to 6 |",
         "| first | 41.2 | 0.00123 | -1 to 2.5 |",
-        "| same | exact | 0 | 0 to 6 |"]
+        "| same | exact | 0 | 0 to 6 |",
+    ]
 
 
 def test_plot_shows_the_network_from_top_to_bottom():
@@ -190,7 +199,12 @@ def test_plot_shows_the_network_from_top_to_bottom():
     layer_errors._draw(figure, colours, [*ERRORS[::-1], *many])
     (axes,) = figure.axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == [
-        "first", "middle", "same", "last", *(f"l{i}" for i in range(5))]
+        "first",
+        "middle",
+        "same",
+        "last",
+        *(f"l{i}" for i in range(5)),
+    ]
     assert axes.yaxis_inverted()
     assert [text.get_text() for text in axes.texts][:4] == ["41.2", "8.0", "exact", "-3.1"]
     widths = [bar.get_width() for bar in axes.patches]
@@ -201,8 +215,10 @@ def test_plot_shows_the_network_from_top_to_bottom():
 
 @pytest.mark.parametrize("count", [1, 100])
 def test_plot_is_a_png_with_room_for_every_layer(tmp_path, count):
-    errors = [LayerError(f"a_layer_of_some_length_{i}", i, 30.0 + i % 7, 0.1, 0.0, 1.0)
-              for i in range(count)]
+    errors = [
+        LayerError(f"a_layer_of_some_length_{i}", i, 30.0 + i % 7, 0.1, 0.0, 1.0)
+        for i in range(count)
+    ]
     path = layer_errors.plot(errors, tmp_path / "new" / "errors.png")
     assert [file.name for file in path.parent.iterdir()] == ["errors.png"]
     with Image.open(path) as image:

@@ -28,7 +28,7 @@ def classified(draw):
 
 def test_top_k_golden():
     logits = np.log(PROBS)
-    assert metrics.top_k_accuracy(logits, LABELS, 1) == 0.5   # right, wrong, right, wrong
+    assert metrics.top_k_accuracy(logits, LABELS, 1) == 0.5  # right, wrong, right, wrong
     # Photo 1: class 2 is second. Photo 3: classes 0 and 1 tie for second, 0 comes first.
     assert metrics.top_k_accuracy(logits, LABELS, 2) == 0.75
     assert metrics.top_k_accuracy(logits, LABELS, 3) == 1.0
@@ -54,7 +54,8 @@ def test_top_k_matches_sklearn():
     logits, labels = rng.normal(size=(200, 9)), rng.integers(0, 9, 200)
     for k in (1, 3, 5):
         assert metrics.top_k_accuracy(logits, labels, k) == pytest.approx(
-            sklearn.metrics.top_k_accuracy_score(labels, logits, k=k, labels=range(9)))
+            sklearn.metrics.top_k_accuracy_score(labels, logits, k=k, labels=range(9))
+        )
 
 
 def test_macro_f1_golden():
@@ -64,7 +65,8 @@ def test_macro_f1_golden():
     # Class 0: precision 2/3, recall 2/3, F1 2/3. Class 1: precision 1, recall 1/2, F1 2/3.
     assert metrics.macro_f1_score(predictions, labels, 3) == pytest.approx(2 / 3)
     assert metrics.macro_f1_score(predictions[:4], labels[:4], 3) == pytest.approx(
-        (0.8 + 2 / 3) / 2)
+        (0.8 + 2 / 3) / 2
+    )
 
 
 def test_macro_f1_matches_numpy():
@@ -82,7 +84,8 @@ def test_negative_log_likelihood():
     want = -np.log([0.7, 0.3, 0.5, 0.2]).mean()
     assert metrics.negative_log_likelihood(logits, LABELS) == pytest.approx(want)
     assert metrics.negative_log_likelihood(logits, LABELS) == pytest.approx(
-        sklearn.metrics.log_loss(LABELS, PROBS))
+        sklearn.metrics.log_loss(LABELS, PROBS)
+    )
     assert metrics.negative_log_likelihood([[1e4, 0.0]], [1]) == pytest.approx(1e4)
 
 
@@ -97,21 +100,25 @@ def test_shift_and_order_do_not_matter(sample, shift, random):
     numbers = [name for name, value in want.items() if isinstance(value, float)]
     assert len(numbers) >= 9
     assert {name: got[name] for name in numbers} == pytest.approx(
-        {name: want[name] for name in numbers}, abs=1e-9)
+        {name: want[name] for name in numbers}, abs=1e-9
+    )
     assert got["recall"] == want["recall"]
 
 
-@pytest.mark.parametrize("counts, head, tail", [
-    ([50, 30, 10, 6, 4], [0, 1], [2, 3, 4]),      # 80 >= 58; 4 + 6 + 10 = 20 %
-    ([4, 50, 10, 30, 6], [1, 3], [0, 2, 4]),      # the same, in another order
-    ([58, 21, 21], [0], [2]),                     # 58 is enough; 21 > 20, but one it must be
-    ([10] * 10, [0, 1, 2, 3, 4, 5], [8, 9]),      # balanced: ties by number
-    ([50, 50], [0], [1]),                         # one is always left over for the tail
-    ([1, 99], [1], [0]),
-    ([100, 0, 0], [0], [1, 2]),                   # never seen in training
-    ([29, 21], [0], [1]),                         # 0.58 * 50 is 28.999999999999996
-    ([3], [0], []),
-])
+@pytest.mark.parametrize(
+    "counts, head, tail",
+    [
+        ([50, 30, 10, 6, 4], [0, 1], [2, 3, 4]),  # 80 >= 58; 4 + 6 + 10 = 20 %
+        ([4, 50, 10, 30, 6], [1, 3], [0, 2, 4]),  # the same, in another order
+        ([58, 21, 21], [0], [2]),  # 58 is enough; 21 > 20, but one it must be
+        ([10] * 10, [0, 1, 2, 3, 4, 5], [8, 9]),  # balanced: ties by number
+        ([50, 50], [0], [1]),  # one is always left over for the tail
+        ([1, 99], [1], [0]),
+        ([100, 0, 0], [0], [1, 2]),  # never seen in training
+        ([29, 21], [0], [1]),  # 0.58 * 50 is 28.999999999999996
+        ([3], [0], []),
+    ],
+)
 def test_head_and_tail(counts, head, tail):
     assert metrics.head_classes(counts).tolist() == head
     assert metrics.tail_classes(counts).tolist() == tail
@@ -136,15 +143,23 @@ def test_evaluate_golden():
     got = metrics.evaluate(np.log(PROBS), LABELS, [60, 30, 10])
     # Head is class 0 (both right), tail is class 2 (photo 1, wrong), class 1 (photo 3, wrong) mid.
     assert {name: value for name, value in got.items() if isinstance(value, float | int)} == {
-        "top1": 0.5, "top5": 1.0, "macro_f1": pytest.approx(1 / 3), "examples": 4,
+        "top1": 0.5,
+        "top5": 1.0,
+        "macro_f1": pytest.approx(1 / 3),
+        "examples": 4,
         "ece": calibration.expected_calibration_error(np.log(PROBS), LABELS),
         "ece_equal_mass": calibration.expected_calibration_error(
-            np.log(PROBS), LABELS, equal_mass=True),
+            np.log(PROBS), LABELS, equal_mass=True
+        ),
         "classwise_ece": calibration.classwise_calibration_error(np.log(PROBS), LABELS),
         "nll": metrics.negative_log_likelihood(np.log(PROBS), LABELS),
         "brier": metrics.brier_score_loss(np.log(PROBS), LABELS),
-        "head_top1": 1.0, "mid_top1": 0.0, "tail_top1": 0.0, "worst_decile_recall": 0.0,
-        "confidence": 0.95}
+        "head_top1": 1.0,
+        "mid_top1": 0.0,
+        "tail_top1": 0.0,
+        "worst_decile_recall": 0.0,
+        "confidence": 0.95,
+    }
     assert got["recall"] == [1.0, 0.0, 0.0]
     assert got["reliability"] == calibration.reliability_curve(np.log(PROBS), LABELS)
     # Wilson by hand: (2 + 1.92073) / (4 + 3.84146) -+ 1.959964 sqrt(1 + .960365) / 7.84146.
@@ -164,8 +179,17 @@ def test_intervals_hold_their_measures():
     logits[np.arange(300), labels] += 2
     got = metrics.evaluate(logits, labels, rng.integers(1, 90, 12))
     assert set(got["intervals"]) == {
-        "top1", "top5", "head_top1", "mid_top1", "tail_top1", "macro_f1", "nll", "brier", "ece",
-        "ece_equal_mass"}
+        "top1",
+        "top5",
+        "head_top1",
+        "mid_top1",
+        "tail_top1",
+        "macro_f1",
+        "nll",
+        "brier",
+        "ece",
+        "ece_equal_mass",
+    }
     for name, (low, high) in got["intervals"].items():
         assert low < got[name] < high and high - low < 0.5, name
     wider = metrics.evaluate(logits, labels, [1] * 12, confidence=0.99)["intervals"]
@@ -177,9 +201,11 @@ def test_intervals_hold_their_measures():
 def test_brier_score():
     # Photo 0: .3^2 + .2^2 + .1^2 = .14; 1: .1^2 + .6^2 + .7^2 = .86; 2: .38; 3: .04 + .64 + .36.
     assert metrics.brier_score_loss(np.log(PROBS), LABELS) == pytest.approx(
-        (0.14 + 0.86 + 0.38 + 1.04) / 4)
+        (0.14 + 0.86 + 0.38 + 1.04) / 4
+    )
     assert metrics.brier_score_loss(np.log(PROBS), LABELS) == pytest.approx(
-        sklearn.metrics.brier_score_loss(LABELS, PROBS, scale_by_half=False), abs=1e-12)
+        sklearn.metrics.brier_score_loss(LABELS, PROBS, scale_by_half=False), abs=1e-12
+    )
 
 
 def test_recall_matches_sklearn():
@@ -192,7 +218,8 @@ def test_recall_matches_sklearn():
     assert np.isnan(got[24])
     # 24 classes are present, 3 of them are a tenth, rounded up.
     assert metrics.worst_decile_recall(predictions, labels, 25) == pytest.approx(
-        np.sort(want)[:3].mean(), abs=1e-12)
+        np.sort(want)[:3].mean(), abs=1e-12
+    )
 
 
 def test_mid_classes_are_the_rest():
@@ -210,20 +237,23 @@ def test_teacher_agreement():
     assert same == {"top1_agreement": 1.0, "kl": pytest.approx(0)}
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [0], 3), "k must be 1 to 2"),
-    (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [2], 1), "0..1, got 2 to 2"),
-    (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [0.0], 1), "integer type, got float64"),
-    (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [0, 1], 1), r"\(1, 2\) and \(2,\)"),
-    (lambda: metrics.negative_log_likelihood([[1.0, np.nan]], [0]), "1 of 1 examples"),
-    (lambda: metrics.macro_f1_score([3], [0], 3), "predictions must be in 0..2"),
-    (lambda: metrics.head_classes([0, 0]), "at least one photo"),
-    (lambda: metrics.head_classes([1, 2], share=0), "share must be"),
-    (lambda: metrics.teacher_agreement([[1.0, 2.0]], [[1.0]]), r"\(1, 2\).*\(1, 1\)"),
-    (lambda: metrics.teacher_agreement([[1.0, np.inf]], [[1.0, 0.0]]), "not finite"),
-    (lambda: metrics.per_class_recall([3], [0], 3), "predictions must be in 0..2"),
-    (lambda: metrics.evaluate([[1.0, 2.0]], [0], [1, 2, 3]), r"shape \(3,\).*2 classes"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [0], 3), "k must be 1 to 2"),
+        (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [2], 1), "0..1, got 2 to 2"),
+        (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [0.0], 1), "integer type, got float64"),
+        (lambda: metrics.top_k_accuracy([[1.0, 2.0]], [0, 1], 1), r"\(1, 2\) and \(2,\)"),
+        (lambda: metrics.negative_log_likelihood([[1.0, np.nan]], [0]), "1 of 1 examples"),
+        (lambda: metrics.macro_f1_score([3], [0], 3), "predictions must be in 0..2"),
+        (lambda: metrics.head_classes([0, 0]), "at least one photo"),
+        (lambda: metrics.head_classes([1, 2], share=0), "share must be"),
+        (lambda: metrics.teacher_agreement([[1.0, 2.0]], [[1.0]]), r"\(1, 2\).*\(1, 1\)"),
+        (lambda: metrics.teacher_agreement([[1.0, np.inf]], [[1.0, 0.0]]), "not finite"),
+        (lambda: metrics.per_class_recall([3], [0], 3), "predictions must be in 0..2"),
+        (lambda: metrics.evaluate([[1.0, 2.0]], [0], [1, 2, 3]), r"shape \(3,\).*2 classes"),
+    ],
+)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -47,7 +47,8 @@ def test_few_are_shown_of_many_and_each_photo_once():
     answers = np.where(np.arange(50) < 40, 1, 2)
     sure = np.linspace(0.5, 0.9, 50)
     found = mistakes.choose(
-        logits_of(labels, sure), logits_of(answers, sure), labels, photos_each=4, disagreements=3)
+        logits_of(labels, sure), logits_of(answers, sure), labels, photos_each=4, disagreements=3
+    )
     assert found["teacher_only"]["count"] == 50
     # Two of a kind at most, however confident the third one is.
     assert shown(found, found["teacher_only"]) == [49, 48, 39]

@@ -38,7 +38,8 @@ def names_that_fail(found):
 def test_the_same_answers_pass_everything(labels):
     found = promotion.compare(answers(labels), answers(labels), labels, COUNTS, {})
     assert [each["name"] for each in found["checks"]] == [
-        f"{name}, new minus deployed" for name in ("Top-1", "Macro-F1", "Top-1, tail")]
+        f"{name}, new minus deployed" for name in ("Top-1", "Macro-F1", "Top-1, tail")
+    ]
     assert names_that_fail(found) == [] and found["examples"] == 400
     assert all(each["value"] == 0 for each in found["checks"])
 
@@ -69,8 +70,12 @@ def test_a_slice_that_falls_is_named_while_the_whole_gains(labels):
 def test_the_tail_counts_by_itself(labels):
     tail = np.flatnonzero(labels == 3)
     found = promotion.compare(
-        answers(wrong_at(labels, range(0, 160, 4))), answers(wrong_at(labels, tail[:20])), labels,
-        COUNTS, {})
+        answers(wrong_at(labels, range(0, 160, 4))),
+        answers(wrong_at(labels, tail[:20])),
+        labels,
+        COUNTS,
+        {},
+    )
     assert check(found, "Top-1, new")["passed"]
     assert names_that_fail(found) == ["Top-1, tail, new minus deployed"]
 
@@ -134,14 +139,20 @@ def test_equal_files_are_rarely_refused_for_a_part():
     for _ in range(200):
         labels = rng.integers(0, 4, 1200)
         columns = {
-            name: [str(value) for value in rng.integers(0, 6, 1200)] for name in ("shop", "light")}
+            name: [str(value) for value in rng.integers(0, 6, 1200)] for name in ("shop", "light")
+        }
         pair = []
         for _ in range(2):
             hard = rng.random(1200) < 0.2
             pair.append(np.where(hard, (labels + 1) % 4, labels))
         parts = promotion.compare(
-            answers(pair[0], old_classes), answers(pair[1]), labels, COUNTS, columns,
-            tolerance=Tolerance(part=0.0))["checks"][1:]
+            answers(pair[0], old_classes),
+            answers(pair[1]),
+            labels,
+            COUNTS,
+            columns,
+            tolerance=Tolerance(part=0.0),
+        )["checks"][1:]
         assert len(parts) == 13
         refused += not all(each["passed"] for each in parts)
     assert refused <= 17

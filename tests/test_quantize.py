@@ -12,8 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from kdtf import export, fake_quant, folded, probe, quantize, students, taps, tflite
 
 LINEAR = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-INT8, INT32, FLOAT32 = (
-    schema.TensorType.INT8, schema.TensorType.INT32, schema.TensorType.FLOAT32)
+INT8, INT32, FLOAT32 = (schema.TensorType.INT8, schema.TensorType.INT32, schema.TensorType.FLOAT32)
 
 
 def photos(student, count=32, seed=0):
@@ -39,8 +38,9 @@ def realistic(student, seed=0):
             weights[1] = rng.normal(0, 0.5, weights[1].shape)
             layer.momentum = 0.0
         elif "logits" in layer.name:
-            weights = [rng.normal(0, w.shape[-2] ** -0.5 if w.ndim > 1 else 0.5, w.shape)
-                       for w in weights]
+            weights = [
+                rng.normal(0, w.shape[-2] ** -0.5 if w.ndim > 1 else 0.5, w.shape) for w in weights
+            ]
         layer.set_weights(weights)
     student(taps.feed(student, photos(student)), training=True)  # the statistics
     return student
@@ -57,9 +57,8 @@ def call(model, batch):
 def folded_float(model, batch):
     rows = []
     for i in range(len(batch["image"])):
-        row = {name.replace("/", "_"): tf.constant(x[i:i + 1]) for name, x in batch.items()}
-        rows.append(folded.logits(
-            model, row | {"image": row["image"] - 127.5}, quantized=False)[0])
+        row = {name.replace("/", "_"): tf.constant(x[i : i + 1]) for name, x in batch.items()}
+        rows.append(folded.logits(model, row | {"image": row["image"] - 127.5}, quantized=False)[0])
     return np.stack(rows)
 
 
@@ -88,7 +87,8 @@ STUDENTS = {
     "tiny_cnn": lambda: students.tiny_cnn(10),
     "cifar_cnn": students.cifar_cnn,
     "mobilenet": mobilenet,
-    "metadata": lambda: mobilenet(metadata={"region": 3, "cam": 4})}
+    "metadata": lambda: mobilenet(metadata={"region": 3, "cam": 4}),
+}
 
 
 @pytest.fixture(scope="module", params=STUDENTS)  # tests of one student run together
@@ -101,8 +101,15 @@ def made(request, tmp_path_factory):
     batch = photos(student, count=6, seed=2)
     path = tmp_path_factory.mktemp("made") / "int8.tflite"
     return types.SimpleNamespace(
-        name=request.param, student=student, before=before, model=model, batch=batch,
-        want=call(student, batch), emulated=call(model, batch), path=path)
+        name=request.param,
+        student=student,
+        before=before,
+        model=model,
+        batch=batch,
+        want=call(student, batch),
+        emulated=call(model, batch),
+        path=path,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +182,12 @@ def test_a_kernel_of_zeros_stays_zero():
 
 def test_layers_use_their_rounded_kernel():
     """The oracle of a whole layer, for a convolution and a depthwise one."""
+
     def body(x):
         x = keras.layers.Conv2D(5, 3, name="conv", use_bias=False)(x)
         x = keras.layers.DepthwiseConv2D(3, name="depthwise", use_bias=False)(x)
         return head(x)
+
     student = small(body)
     rng = np.random.default_rng(0)
     for name, shape in (("conv", (3, 3, 3, 5)), ("depthwise", (3, 3, 5, 1))):
@@ -186,7 +195,9 @@ def test_layers_use_their_rounded_kernel():
         student.get_layer(name).set_weights([rng.normal(size=shape) * span])
     model = quantized(student)
     for name, axis, convolve in (
-            ("conv", 3, tf.nn.conv2d), ("depthwise", 2, tf.nn.depthwise_conv2d)):
+        ("conv", 3, tf.nn.conv2d),
+        ("depthwise", 2, tf.nn.depthwise_conv2d),
+    ):
         wrapper = model.get_layer(name)
         x = rng.normal(size=(1, 6, 6, wrapper.input.shape[-1])).astype("float32")
         kernel = rounded_kernel(student.get_layer(name).get_weights()[0], axis)
@@ -263,10 +274,22 @@ def two_readers_of_a_convolution(x):
     return head(keras.layers.Add()([x, y]))
 
 
-@pytest.mark.parametrize("body", [
-    hard_swish_after_add, add_of_three, multiply_of_three, pooled_pixels, concatenated_after_add,
-    dilated, grouped, normalised_after_relu, normalised_pixels, gated_pool,
-    two_readers_of_a_convolution])
+@pytest.mark.parametrize(
+    "body",
+    [
+        hard_swish_after_add,
+        add_of_three,
+        multiply_of_three,
+        pooled_pixels,
+        concatenated_after_add,
+        dilated,
+        grouped,
+        normalised_after_relu,
+        normalised_pixels,
+        gated_pool,
+        two_readers_of_a_convolution,
+    ],
+)
 def test_other_graphs_are_computed_right_or_refused(body):
     student = small(body)
     rng = np.random.default_rng(1)
@@ -286,11 +309,18 @@ def test_other_graphs_are_computed_right_or_refused(body):
 # Refusals
 
 
-@pytest.mark.parametrize(("layer", "message"), [
-    (keras.layers.LayerNormalization(name="norm"), "'norm' is a LayerNormalization"),
-    (keras.layers.Activation("gelu", name="act"), "'act' has the activation 'gelu'"),
-    (keras.layers.Conv2D(3, 1, activation="tanh", name="conv"), "'conv' has the activation 'tanh'"),
-    (keras.layers.Rescaling(1 / 255, name="again"), "'again' rescales by 0.0039.* and 0")])
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (keras.layers.LayerNormalization(name="norm"), "'norm' is a LayerNormalization"),
+        (keras.layers.Activation("gelu", name="act"), "'act' has the activation 'gelu'"),
+        (
+            keras.layers.Conv2D(3, 1, activation="tanh", name="conv"),
+            "'conv' has the activation 'tanh'",
+        ),
+        (keras.layers.Rescaling(1 / 255, name="again"), "'again' rescales by 0.0039.* and 0"),
+    ],
+)
 def test_refuses_layers_without_an_8_bit_form(layer, message):
     with pytest.raises(ValueError, match=message):
         quantized(small(lambda x: head(layer(x))))
@@ -322,8 +352,9 @@ def nodes(path):
     (graph,) = file.subgraphs
     found = []
     for name, node in zip(tflite.builtin_ops(path), graph.operators, strict=True):
-        ins, outs = ([graph.tensors[i] for i in side if i >= 0]
-                     for side in (node.inputs, node.outputs))
+        ins, outs = (
+            [graph.tensors[i] for i in side if i >= 0] for side in (node.inputs, node.outputs)
+        )
         found.append((name, ins, outs))
     return found, file
 
@@ -353,7 +384,8 @@ def test_every_operator_is_8_bit(made, file):
     assert names[-1] == "DEQUANTIZE" and "QUANTIZE" not in names
     for name, ins, outs in found[:-1]:
         types_seen = {tensor.type for tensor in ins[:2] + outs} - (
-            {INT32} if name in ("GATHER", "RESHAPE", "MEAN") else set())
+            {INT32} if name in ("GATHER", "RESHAPE", "MEAN") else set()
+        )
         assert types_seen == {INT8}, name
     if made.name in ("mobilenet", "metadata"):
         assert {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MUL", "MEAN"} <= set(names)
@@ -362,8 +394,10 @@ def test_every_operator_is_8_bit(made, file):
 def test_weights_are_symmetric_with_a_scale_per_channel(made, file):
     found, content = nodes(file)
     linear = [(name, ins) for name, ins, _ in found if name in LINEAR]
-    count = sum(type(folded.unwrapped(layer)).__name__ in ("Conv2D", "DepthwiseConv2D", "Dense")
-                for layer in made.model.layers)
+    count = sum(
+        type(folded.unwrapped(layer)).__name__ in ("Conv2D", "DepthwiseConv2D", "Dense")
+        for layer in made.model.layers
+    )
     assert len(linear) == count
     for name, (_, kernel, bias) in linear:
         channels = kernel.shape[3 if name == "DEPTHWISE_CONV_2D" else 0]
@@ -419,10 +453,12 @@ def test_probabilities(tiny, tmp_path):
 def test_a_temperature_changes_scales_only(tiny, tmp_path):
     cold, warm = (
         export.to_tflite(tiny.model, tmp_path / f"{t}.tflite", logit_temperature=t)
-        for t in (1.0, 1.7))
+        for t in (1.0, 1.7)
+    )
     assert probe.probe(warm)["nodes_outside"] == []
     np.testing.assert_allclose(
-        1.7 * tflite.predict(warm, tiny.batch), tflite.predict(cold, tiny.batch), rtol=1e-6)
+        1.7 * tflite.predict(warm, tiny.batch), tflite.predict(cold, tiny.batch), rtol=1e-6
+    )
 
 
 def test_arguments_that_belong_to_the_other_kind_are_refused(tiny, tmp_path):
@@ -444,7 +480,8 @@ def test_a_bias_that_is_the_same_for_all_channels(tmp_path):
     path = export.to_tflite(model, tmp_path / "x.tflite")
     found, content = nodes(path)
     for want, (_, (x, kernel, bias), _) in zip(
-            (0.5, -0.25), [node for node in found if node[0] in LINEAR], strict=True):
+        (0.5, -0.25), [node for node in found if node[0] in LINEAR], strict=True
+    ):
         scale = np.float64(x.quantization.scale) * kernel.quantization.scale
         stored = np.frombuffer(bytes(content.buffers[bias.buffer].data), np.int32)
         np.testing.assert_allclose(stored * scale, want, rtol=0.01)

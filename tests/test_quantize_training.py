@@ -37,13 +37,12 @@ def aware(seed=0):
     return quantize.quantize_aware(student(seed), [examples()[0]])
 
 
-def compiled(
-    model, *args, optimizer=None, loss=HARD, metrics=None, run_eagerly=False, **kwargs
-):
+def compiled(model, *args, optimizer=None, loss=HARD, metrics=None, run_eagerly=False, **kwargs):
     """Tests that a graph would tell nothing more say run_eagerly: tracing takes seconds."""
     distiller = quantize.Distiller(model, *args, **kwargs)
     distiller.compile(
-        optimizer or tf_keras.optimizers.SGD(0.1), loss, metrics=metrics, run_eagerly=run_eagerly)
+        optimizer or tf_keras.optimizers.SGD(0.1), loss, metrics=metrics, run_eagerly=run_eagerly
+    )
     return distiller
 
 
@@ -58,13 +57,25 @@ def test_losses_of_a_step_match_numpy(weighted):
     soft = reference.weighted_mean(reference.soft_target_kl(taught, logits, 3.0), weight)
     hard = reference.weighted_mean(reference.cross_entropy(y, logits), weight)
     distiller = compiled(
-        model, guide, alpha=0.6, temperature=3.0, log_agreement=True, metrics=["accuracy"],
-        run_eagerly=weighted)
+        model,
+        guide,
+        alpha=0.6,
+        temperature=3.0,
+        log_agreement=True,
+        metrics=["accuracy"],
+        run_eagerly=weighted,
+    )
     logs = distiller.train_on_batch(x, y, weight if weighted else None, return_dict=True)
-    assert {name: float(value) for name, value in logs.items()} == pytest.approx({
-        "loss": 0.6 * soft + 0.4 * hard, "soft_loss": soft, "hard_loss": hard,
-        "accuracy": np.mean(logits.argmax(1) == y),
-        "teacher_agreement": np.mean(logits.argmax(1) == taught.argmax(1))}, rel=2e-5)
+    assert {name: float(value) for name, value in logs.items()} == pytest.approx(
+        {
+            "loss": 0.6 * soft + 0.4 * hard,
+            "soft_loss": soft,
+            "hard_loss": hard,
+            "accuracy": np.mean(logits.argmax(1) == y),
+            "teacher_agreement": np.mean(logits.argmax(1) == taught.argmax(1)),
+        },
+        rel=2e-5,
+    )
 
 
 def test_a_step_is_traced_once():
@@ -88,7 +99,8 @@ def test_one_sgd_step_moves_the_head_by_the_gradient():
     features, logits = pooled(x, training=True).numpy(), model(x, training=True).numpy()
     by_logits = (
         0.6 * reference.soft_target_kl_gradient(guide(x).numpy(), logits, 3.0)
-        + 0.4 * reference.cross_entropy_gradient(y, logits)) / len(y)
+        + 0.4 * reference.cross_entropy_gradient(y, logits)
+    ) / len(y)
     low, high = folded.output_range(model.get_layer("logits"))
     scale = (high - low) / 255
     zero_point = np.round(-low / scale)
@@ -107,8 +119,7 @@ def test_logs_are_means_over_the_examples_of_one_epoch():
     losses = []
     for part in (slice(0, 8), slice(8, 12)):
         losses += reference.cross_entropy(y[part], model(x[part], training=True)).tolist()
-    distiller = compiled(
-        model, alpha=0, optimizer=tf_keras.optimizers.SGD(0.0), run_eagerly=True)
+    distiller = compiled(model, alpha=0, optimizer=tf_keras.optimizers.SGD(0.0), run_eagerly=True)
     history = distiller.fit(x, y, 8, epochs=2, shuffle=False, verbose=0).history
     for name in ("loss", "hard_loss"):
         np.testing.assert_allclose(history[name], [np.mean(losses)] * 2, rtol=1e-5)
@@ -132,9 +143,11 @@ def test_alpha_one_needs_no_loss_and_cached_logits_no_teacher():
     taught = np.random.default_rng(0).normal(size=(len(y), CLASSES)).astype("float32")
     soft = reference.soft_target_kl(taught, model(x, training=True), 4.0).mean()
     logs = compiled(model, alpha=1, loss=None, run_eagerly=True).train_on_batch(
-        {"image": x, "teacher_logits": taught}, y, return_dict=True)
+        {"image": x, "teacher_logits": taught}, y, return_dict=True
+    )
     assert {name: float(value) for name, value in logs.items()} == pytest.approx(
-        {"loss": soft, "soft_loss": soft}, rel=1e-5)
+        {"loss": soft, "soft_loss": soft}, rel=1e-5
+    )
 
 
 def test_training_lowers_the_loss_and_moves_every_weight_but_the_ranges():
@@ -174,8 +187,10 @@ class Recorder(tf_keras.callbacks.Callback):
 
     def _now(self):
         norm = folded.unwrapped(self.model.student.get_layer("bn"))
-        return {name: getattr(norm, name).numpy()
-                for name in ("gamma", "beta", "moving_mean", "moving_variance")}
+        return {
+            name: getattr(norm, name).numpy()
+            for name in ("gamma", "beta", "moving_mean", "moving_variance")
+        }
 
 
 def test_frozen_batch_norms_keep_their_statistics_and_train_on():
@@ -210,8 +225,15 @@ def fitted(path, epochs, stop_after=None):
     callback = checkpoint.EpochCheckpoint(path)
     first = callback.restore(distiller)
     distiller.fit(
-        x, y, 6, epochs=stop_after or epochs, initial_epoch=first, shuffle=False, verbose=0,
-        callbacks=[callback, quantize.BatchNormFreeze(2)])
+        x,
+        y,
+        6,
+        epochs=stop_after or epochs,
+        initial_epoch=first,
+        shuffle=False,
+        verbose=0,
+        callbacks=[callback, quantize.BatchNormFreeze(2)],
+    )
     weights = [w for layer in model.layers for w in layer.get_weights()]
     return weights, callback.history, first
 
@@ -233,9 +255,15 @@ def test_refuses_a_keras_3_student():
         quantize.Distiller(student())
 
 
-@pytest.mark.parametrize("loss", [
-    "sparse_categorical_crossentropy", tf_keras.losses.SparseCategoricalCrossentropy(),
-    tf_keras.losses.KLDivergence(), tf_keras.losses.sparse_categorical_crossentropy])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        tf_keras.losses.SparseCategoricalCrossentropy(),
+        tf_keras.losses.KLDivergence(),
+        tf_keras.losses.sparse_categorical_crossentropy,
+    ],
+)
 def test_refuses_losses_on_probabilities(loss):
     with pytest.raises(ValueError, match="expects probabilities"):
         compiled(aware(), alpha=0, loss=loss)
@@ -246,12 +274,16 @@ def test_refuses_unfit_settings():
     with pytest.raises(ValueError, match="loss is None, but with alpha=0.7"):
         compiled(model, teacher(), loss=None)
     with pytest.raises(ValueError, match="has reduction='none'"):
-        compiled(model, alpha=0, loss=tf_keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, reduction="none"))
+        compiled(
+            model,
+            alpha=0,
+            loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none"),
+        )
     with pytest.raises(ValueError, match="alpha must be a number from 0 to 1.*got 2"):
         quantize.Distiller(model, teacher(), alpha=2)
-    wide = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(),
-                             keras.layers.Dense(CLASSES + 1)])
+    wide = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES + 1)]
+    )
     with pytest.raises(ValueError, match="teacher has 4 classes, student has 3"):
         quantize.Distiller(model, wide)
     with pytest.raises(ValueError, match="no column 'teacher_logits'"):

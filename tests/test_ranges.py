@@ -18,7 +18,8 @@ def test_fake_quantize_by_hand():
 def test_squared_error_by_hand():
     # Steps of 1 from 0: errors 0.25, 0 and 5 (saturated).
     assert ranges.squared_error(np.array([2.25, 7.0, 260.0]), 0.0, 255.0) == pytest.approx(
-        (0.0625 + 25) / 3)
+        (0.0625 + 25) / 3
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -31,7 +32,8 @@ def test_fake_quantize_is_tensorflows(low, high, seed):
     values = values[abs(values / scale % 1 - 0.5) > 1e-2]
     want = tf.quantization.fake_quant_with_min_max_args(values, low, high)
     np.testing.assert_allclose(
-        ranges.fake_quantize(values, low, high), want, atol=2e-5 * (high - low))
+        ranges.fake_quantize(values, low, high), want, atol=2e-5 * (high - low)
+    )
 
 
 def observed(*batches, **limits):

@@ -102,7 +102,8 @@ def test_results_have_the_promised_form(run):
     assert [gate["passed"] for gate in results["gates"]].count(True) >= 2
     shipped = results["models"]["distilled_int8"]
     assert [gate["value"] for gate in results["gates"]][::2] == [
-        shipped["top1"], shipped["size_bytes"]
+        shipped["top1"],
+        shipped["size_bytes"],
     ]
     for key in ("verdict", "verdict_int8"):
         verdict = results[key]
@@ -138,7 +139,11 @@ def test_everything_that_others_rely_on_is_there(run):
     assert len(layers) > 20 and all(row["snr_db"] is None or row["snr_db"] > 0 for row in layers)
     deployed = {path.name: path for path in (run / "deploy").iterdir()}
     assert set(deployed) == {
-        "student_int8.tflite", "labels.txt", "model_card.md", "calibration.json"}
+        "student_int8.tflite",
+        "labels.txt",
+        "model_card.md",
+        "calibration.json",
+    }
     shipped = (run / "tflite" / "distilled_int8.tflite").read_bytes()
     assert deployed["student_int8.tflite"].read_bytes() == shipped
     assert not {"HARD_SWISH", "HARD_SIGMOID"} & set(
@@ -252,9 +257,7 @@ def lenient():
     """Gates that the small run passes."""
     limits = {"top1_limit": 0.0, "teacher_share_limit": 0.0, "p95_limit_ms": 1e9}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            stages.report, "gates", functools.partial(stages.report.gates, **limits)
-        )
+        patch.setattr(stages.report, "gates", functools.partial(stages.report.gates, **limits))
         yield
 
 
@@ -281,8 +284,14 @@ def test_the_first_student_is_promoted_by_the_gates_alone(promoted, run, shards,
     entry = store.deployed()
     folder = store.verified(1)
     assert set(entry["files"]) == {
-        "student_int8.tflite", "labels.txt", "model_card.md", "calibration.json",
-        "student.keras", "student.json", "seen_photos.npy"}
+        "student_int8.tflite",
+        "labels.txt",
+        "model_card.md",
+        "calibration.json",
+        "student.keras",
+        "student.json",
+        "seen_photos.npy",
+    }
     shipped = (run / "tflite" / "distilled_int8.tflite").read_bytes()
     assert (folder / "student_int8.tflite").read_bytes() == shipped
     described = json.loads((folder / "student.json").read_text())
@@ -316,7 +325,8 @@ def test_the_next_week_is_compared_and_can_be_undone(promoted, run, config, tmp_
     checks = record["comparison"]["checks"]
     failed = [check for check in checks if check["value"] < check["limit"] - 1e-12]
     assert (refused == retrain.NOT_PROMOTED) == (
-        gain < 0 or any(check["name"] != overall["name"] for check in failed))
+        gain < 0 or any(check["name"] != overall["name"] for check in failed)
+    )
     printed = capsys.readouterr().out
     assert "Compared on" in printed and overall["name"] in printed
     if refused == retrain.NOT_PROMOTED:
@@ -345,8 +355,7 @@ def _top1(run, name):
 def test_the_deployed_file_answers_as_it_did_in_its_own_week(promoted, run, shards):
     """Other words, classes and their order in this week's data change nothing for it."""
     folder = promoted[0].verified(1)
-    moved = replace(
-        shards, metadata={name: words[::-1] for name, words in shards.metadata.items()})
+    moved = replace(shards, metadata={name: words[::-1] for name, words in shards.metadata.items()})
     answers = retrain._answers(folder, moved)
     with np.load(run / "evaluation" / "distilled_int8.npz") as stored:
         np.testing.assert_array_equal(answers.logits, stored["test_logits"])
@@ -356,12 +365,10 @@ def test_the_deployed_file_answers_as_it_did_in_its_own_week(promoted, run, shar
 def test_a_new_run_starts_from_the_deployed_student(promoted, config, tmp_path, monkeypatch):
     store, _ = promoted
     begun = []
-    monkeypatch.setattr(
-        distill, "distill", lambda run_dir, config: begun.append(config) or 1 / 0)
+    monkeypatch.setattr(distill, "distill", lambda run_dir, config: begun.append(config) or 1 / 0)
     for cold_start in (False, True):
         with pytest.raises(ZeroDivisionError):
-            retrain.retrain(
-                store, tmp_path / "w48", config, promotion.Tolerance(), cold_start)
+            retrain.retrain(store, tmp_path / "w48", config, promotion.Tolerance(), cold_start)
     warm, cold = begun
     assert warm.warm_start == str(store.verified(1) / "student.keras")
     assert cold == config
@@ -374,7 +381,8 @@ def test_a_new_run_starts_from_the_deployed_student(promoted, config, tmp_path, 
     # Begun so, it goes on so, whatever is deployed by then.
     with pytest.raises(ZeroDivisionError):
         retrain.retrain(
-            Registry(tmp_path / "empty"), tmp_path / "w48", config, promotion.Tolerance())
+            Registry(tmp_path / "empty"), tmp_path / "w48", config, promotion.Tolerance()
+        )
     assert begun[-1] == warm
 
 
@@ -382,8 +390,16 @@ def test_two_retrainings_at_once(promoted, config, shards, tmp_path, capsys):
     store, _ = promoted
     with store.lock("retraining"):
         status = retrain.main(
-            ["--registry", str(store.folder), "--run-dir", str(tmp_path / "run"), "--",
-             "--data", str(shards.directory)])
+            [
+                "--registry",
+                str(store.folder),
+                "--run-dir",
+                str(tmp_path / "run"),
+                "--",
+                "--data",
+                str(shards.directory),
+            ]
+        )
     assert status == retrain.BUSY and not (tmp_path / "run").exists()
     assert "retraining is under way" in capsys.readouterr().err
 
@@ -422,7 +438,8 @@ def test_a_run_of_other_data_is_not_continued(run, config, tmp_path):
 def test_lineage_of_photos(shards, tmp_path):
     """What an earlier student was trained on is remembered through its warm start."""
     train, test = (
-        [each.id for each in data.read_examples(shards, split)] for split in ("train", "test"))
+        [each.id for each in data.read_examples(shards, split)] for split in ("train", "test")
+    )
     np.save(tmp_path / "seen_photos.npy", np.sort(retrain._hashes(test[:3])))
     seen = retrain._trained_on(shards, tmp_path / "student.keras")
     assert np.isin(retrain._hashes(train + test), seen).sum() == len(train) + 3

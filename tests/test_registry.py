@@ -46,11 +46,17 @@ def test_what_is_written(three):
     assert state["deployed"] == 3
     entry = state["versions"][1]
     assert entry["files"]["model.tflite"] == {
-        "sha256": hashlib.sha256(b"model 2").hexdigest(), "size_bytes": 7}
+        "sha256": hashlib.sha256(b"model 2").hexdigest(),
+        "size_bytes": 7,
+    }
     assert (entry["version"], entry["replaced"], entry["facts"]) == (2, 1, {"run": "runs/model 2"})
     assert entry["promoted"].endswith("+00:00")
     assert sorted(path.name for path in three.folder.iterdir() if path.name[0] != ".") == [
-        "0001", "0002", "0003", "registry.json"]
+        "0001",
+        "0002",
+        "0003",
+        "registry.json",
+    ]
     assert deployed_text(three) == "model 3"
 
 
@@ -68,14 +74,24 @@ def test_roll_back_and_on(three, tmp_path):
     assert promote(three, tmp_path, "model 4", 1)["version"] == 4
     assert three.roll_back()["version"] == 1
     history = [(event["action"], event["version"]) for event in three.read()["history"]]
-    assert history[3:] == [("rolled back", 2), ("rolled back", 1), ("rolled back", 3),
-                           ("rolled back", 1), ("promoted", 4), ("rolled back", 1)]
+    assert history[3:] == [
+        ("rolled back", 2),
+        ("rolled back", 1),
+        ("rolled back", 3),
+        ("rolled back", 1),
+        ("promoted", 4),
+        ("rolled back", 1),
+    ]
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda folder: (folder / "model.tflite").write_text("model x"), "has sha256 .* restore"),
-    (lambda folder: (folder / "labels.txt").unlink(), "holds model.tflite: restore the folder"),
-    (lambda folder: (folder / "new.txt").write_text(""), "holds labels.txt, model.tflite, new")])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda folder: (folder / "model.tflite").write_text("model x"), "has sha256 .* restore"),
+        (lambda folder: (folder / "labels.txt").unlink(), "holds model.tflite: restore the folder"),
+        (lambda folder: (folder / "new.txt").write_text(""), "holds labels.txt, model.tflite, new"),
+    ],
+)
 def test_a_damaged_version_is_not_gone_back_to(three, damage, message):
     damage(three.folder / "0002")
     with pytest.raises(ValueError, match=message):
@@ -130,10 +146,15 @@ def test_missing_sources(three, tmp_path):
     assert deployed_text(three) == "model 3" and not list(three.folder.glob(".partial*"))
 
 
-@pytest.mark.parametrize("text, message", [
-    ("{", "is not a registry"), ("[]", "is not a registry"),
-    ('{"format": 2, "versions": [], "deployed": null}', "has format 2, this version reads 1"),
-    ('{"format": 1, "versions": [], "deployed": 7}', "names version 7 as deployed, but holds")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "is not a registry"),
+        ("[]", "is not a registry"),
+        ('{"format": 2, "versions": [], "deployed": null}', "has format 2, this version reads 1"),
+        ('{"format": 1, "versions": [], "deployed": 7}', "names version 7 as deployed, but holds"),
+    ],
+)
 def test_a_broken_registry_is_not_overwritten(tmp_path, text, message):
     store = Registry(tmp_path)
     (tmp_path / "registry.json").write_text(text)

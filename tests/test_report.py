@@ -13,26 +13,48 @@ from kdtf import report
 
 def measured(top1, **more):
     return {
-        "top1": top1, "top5": 0.97, "macro_f1": 0.8, "head_top1": 0.9, "tail_top1": 0.7,
-        "ece": 0.05, "nll": 0.654321, "examples": 2485, "parameters": 1529968,
-        "size_bytes": 4_087_136, "latency_ms": {"p50": 0.84, "p95": 0.95},
+        "top1": top1,
+        "top5": 0.97,
+        "macro_f1": 0.8,
+        "head_top1": 0.9,
+        "tail_top1": 0.7,
+        "ece": 0.05,
+        "nll": 0.654321,
+        "examples": 2485,
+        "parameters": 1529968,
+        "size_bytes": 4_087_136,
+        "latency_ms": {"p50": 0.84, "p95": 0.95},
         "benchmark": {"device": "Test CPU", "threads": 1, "load_average": 0.4},
-        "parity": {"max_abs_error": 1.2e-5, "argmax_agreement": 1.0, "examples": 256}, **more}
+        "parity": {"max_abs_error": 1.2e-5, "argmax_agreement": 1.0, "examples": 256},
+        **more,
+    }
 
 
 def example():
     models = {
-        "distilled": measured(0.841), "baseline": measured(0.816),
-        "teacher": measured(0.889, size_bytes=None, latency_ms=None, benchmark=None, parity=None)}
+        "distilled": measured(0.841),
+        "baseline": measured(0.816),
+        "teacher": measured(0.889, size_bytes=None, latency_ms=None, benchmark=None, parity=None),
+    }
     return {
         "models": models,
         "gates": report.gates(models),
-        "verdict": {"verdict": "helps", "difference": 0.025, "interval": [0.013, 0.037],
-                    "p_value": 0.00004, "test_examples": 2485, "seeds": 1},
+        "verdict": {
+            "verdict": "helps",
+            "difference": 0.025,
+            "interval": [0.013, 0.037],
+            "p_value": 0.00004,
+            "test_examples": 2485,
+            "seeds": 1,
+        },
         "history": {
             "baseline": {"loss": [2.0, 1.0], "val_accuracy": [0.5, 0.801]},
-            "distilled": {"loss": [9.0, 5.0], "hard_loss": [2.1, 0.9],
-                          "val_accuracy": [0.55, 0.823]}},
+            "distilled": {
+                "loss": [9.0, 5.0],
+                "hard_loss": [2.1, 0.9],
+                "val_accuracy": [0.55, 0.823],
+            },
+        },
         "stages": [{"name": "train", "seconds": 421}, {"name": "read", "seconds": 3.21}],
         "environment": {"tensorflow": "2.21.0"},
     }
@@ -93,17 +115,23 @@ def test_verdict_stands_in_plain_words_on_top(reports):
         assert (
             "On the same 2,485 test photos the distilled student gets 84.1 % right, the baseline "
             "student 81.6 %: a difference of +2.5 percentage points (95 % interval +1.3 to +3.7, "
-            "exact McNemar p ") in text
+            "exact McNemar p "
+        ) in text
         assert "Distillation helped" in text
         assert "1 seed" in text and "not how much results vary from seed to seed" in text
         assert text.index("Distillation helped") < text.index("Release gates")
         assert text.index("2 of 4 release gates failed: Top-1 accuracy; Share of") < text.index(
-            "Release gates")
+            "Release gates"
+        )
 
 
-@pytest.mark.parametrize("verdict, headline, meaning", [
-    ("hurts", "Distillation made the student worse", "recognises fewer products"),
-    ("no difference shown", "No difference shown", "cannot tell the two apart")])
+@pytest.mark.parametrize(
+    "verdict, headline, meaning",
+    [
+        ("hurts", "Distillation made the student worse", "recognises fewer products"),
+        ("no difference shown", "No difference shown", "cannot tell the two apart"),
+    ],
+)
 def test_other_verdicts(tmp_path, verdict, headline, meaning):
     results = example()
     results["verdict"] |= {"verdict": verdict, "difference": -0.004, "p_value": 0.4217}
@@ -124,19 +152,24 @@ def test_students_that_learned_from_different_photos_are_said_to_have(tmp_path):
 def test_tables_hold_every_number(reports):
     html, markdown = reports
     rows = Page(html).rows
-    assert ["Model", "Top-1higher is better", "Top-5higher is better"] in [
-        row[:3] for row in rows]
+    assert ["Model", "Top-1higher is better", "Top-5higher is better"] in [row[:3] for row in rows]
     for row in (
-            ["Teacher", "88.9 %", "97.0 %", "80.0 %", "90.0 %", "70.0 %"],
-            ["Distilled", "84.1 %"], ["Baseline", "5.0 %", "not measured", "0.654"],
-            ["Teacher", "not measured", "1,529,968", "not measured"],
-            ["Baseline", "4.09 MB", "1,529,968", "0.84 ms", "0.95 ms", "1", "0.40", "100.0 %"]):
-        assert row in [found[:len(row)] for found in rows], row
+        ["Teacher", "88.9 %", "97.0 %", "80.0 %", "90.0 %", "70.0 %"],
+        ["Distilled", "84.1 %"],
+        ["Baseline", "5.0 %", "not measured", "0.654"],
+        ["Teacher", "not measured", "1,529,968", "not measured"],
+        ["Baseline", "4.09 MB", "1,529,968", "0.84 ms", "0.95 ms", "1", "0.40", "100.0 %"],
+    ):
+        assert row in [found[: len(row)] for found in rows], row
     for row in (
-            ["p95 latency on Test CPU, 1 thread", "< 25.00 ms", "0.95 ms", "✓ pass"],
-            ["Top-1 accuracy", "≥ 92.00 %", "84.10 %", "✗ fail"],
-            ["train", "7 min 1 s"], ["read", "3.2 s"], ["epochs", "10"], ["opt.lr", "0.001"],
-            ["tensorflow", "2.21.0"]):
+        ["p95 latency on Test CPU, 1 thread", "< 25.00 ms", "0.95 ms", "✓ pass"],
+        ["Top-1 accuracy", "≥ 92.00 %", "84.10 %", "✗ fail"],
+        ["train", "7 min 1 s"],
+        ["read", "3.2 s"],
+        ["epochs", "10"],
+        ["opt.lr", "0.001"],
+        ["tensorflow", "2.21.0"],
+    ):
         assert row in rows, row
     assert "| Top-1 (higher is better) | 88.9 % | 81.6 % | 84.1 % |" in markdown
     assert "| Top-1 accuracy | ≥ 92.00 % | 84.10 % | **fail** |" in markdown
@@ -160,8 +193,10 @@ def test_page_fetches_nothing_and_every_drawing_is_told(reports):
     assert not {"link", "iframe", "object"} & set(page.tags) and page.tags.count("script") == 1
     script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
-            f"'sha256-{digest}'") in html
+    assert (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
+        f"'sha256-{digest}'"
+    ) in html
     assert "(prefers-color-scheme: dark)" in html and "@media print" in html
     assert 'name="viewport"' in html
     assert not re.search(r"https?:|url\((?!#)|src=\"(?!data:)", html)
@@ -181,7 +216,12 @@ def test_page_fetches_nothing_and_every_drawing_is_told(reports):
 def test_curves_picture_is_beside_the_markdown(folder, reports):
     assert (folder / "report_curves.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "config.json", "report.html", "report.md", "report_curves.png", "results.json"]
+        "config.json",
+        "report.html",
+        "report.md",
+        "report_curves.png",
+        "results.json",
+    ]
 
 
 def test_same_results_same_report(folder, reports):
@@ -190,8 +230,10 @@ def test_same_results_same_report(folder, reports):
 
 def test_what_was_not_measured_says_so(tmp_path):
     models = {"distilled": {"top1": None}, "baseline": {}, "teacher": None}
-    html, markdown = written(tmp_path, {
-        "models": models, "gates": report.gates(models), "verdict": None, "history": None})
+    html, markdown = written(
+        tmp_path,
+        {"models": models, "gates": report.gates(models), "verdict": None, "history": None},
+    )
     for text in (html, markdown):
         assert "no paired comparison" in text and "Not compared" in text
         assert "4 of 4 release gates failed" in text
@@ -202,8 +244,10 @@ def test_what_was_not_measured_says_so(tmp_path):
 
 def test_histories_with_gaps_and_single_epochs(tmp_path):
     results = example()
-    results["history"] = {"baseline": {"val_accuracy": [0.5]},
-                          "distilled": {"hard_loss": [None, 1.0]}}
+    results["history"] = {
+        "baseline": {"val_accuracy": [0.5]},
+        "distilled": {"hard_loss": [None, 1.0]},
+    }
     html, _ = written(tmp_path, results)
     alts = " ".join(Page(html).alts)
     assert "Validation accuracy by epoch: Baseline ends at 50.0 %." in alts
@@ -258,22 +302,53 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
 def test_gates_golden():
     models = {"teacher": {"top1": 0.96}, "distilled": measured(0.93)}
     assert report.gates(models) == [
-        {"name": "Top-1 accuracy", "rule": ">=", "limit": 0.92, "unit": "fraction",
-         "value": 0.93, "passed": True},
-        {"name": "Share of the teacher's top-1", "rule": ">=", "limit": 0.95, "unit": "fraction",
-         "value": 0.93 / 0.96, "passed": True},
-        {"name": "File size", "rule": "<", "limit": 20e6, "unit": "bytes", "value": 4_087_136,
-         "passed": True},
-        {"name": "p95 latency on Test CPU, 1 thread", "rule": "<", "limit": 25.0, "unit": "ms",
-         "value": 0.95, "passed": True}]
+        {
+            "name": "Top-1 accuracy",
+            "rule": ">=",
+            "limit": 0.92,
+            "unit": "fraction",
+            "value": 0.93,
+            "passed": True,
+        },
+        {
+            "name": "Share of the teacher's top-1",
+            "rule": ">=",
+            "limit": 0.95,
+            "unit": "fraction",
+            "value": 0.93 / 0.96,
+            "passed": True,
+        },
+        {
+            "name": "File size",
+            "rule": "<",
+            "limit": 20e6,
+            "unit": "bytes",
+            "value": 4_087_136,
+            "passed": True,
+        },
+        {
+            "name": "p95 latency on Test CPU, 1 thread",
+            "rule": "<",
+            "limit": 25.0,
+            "unit": "ms",
+            "value": 0.95,
+            "passed": True,
+        },
+    ]
 
 
-@pytest.mark.parametrize("student, passed", [
-    ({"top1": 0.92, "size_bytes": 19_999_999, "latency_ms": {"p95": 24.99}}, [True] * 4),
-    ({"top1": 0.9199, "size_bytes": 20e6, "latency_ms": {"p95": 25.0}},
-     [False, True, False, False]),
-    ({"top1": 0.87}, [False] * 4),
-    ({"top1": float("nan"), "size_bytes": None, "latency_ms": {"p95": None}}, [False] * 4)])
+@pytest.mark.parametrize(
+    "student, passed",
+    [
+        ({"top1": 0.92, "size_bytes": 19_999_999, "latency_ms": {"p95": 24.99}}, [True] * 4),
+        (
+            {"top1": 0.9199, "size_bytes": 20e6, "latency_ms": {"p95": 25.0}},
+            [False, True, False, False],
+        ),
+        ({"top1": 0.87}, [False] * 4),
+        ({"top1": float("nan"), "size_bytes": None, "latency_ms": {"p95": None}}, [False] * 4),
+    ],
+)
 def test_gates_at_their_limits(student, passed):
     rows = report.gates({"teacher": {"top1": 0.92}, "distilled": student}, device="phone")
     assert [row["passed"] for row in rows] == passed
@@ -282,10 +357,19 @@ def test_gates_at_their_limits(student, passed):
 
 
 def test_gates_of_another_student_and_other_limits():
-    models = {"teacher": {"top1": 0.9}, "distilled": measured(0.8),
-              "distilled_int8": measured(0.79, size_bytes=1)}
-    rows = report.gates(models, student="distilled_int8", top1_limit=0.7, teacher_share_limit=0.9,
-                        size_limit_bytes=1, p95_limit_ms=0.5)
+    models = {
+        "teacher": {"top1": 0.9},
+        "distilled": measured(0.8),
+        "distilled_int8": measured(0.79, size_bytes=1),
+    }
+    rows = report.gates(
+        models,
+        student="distilled_int8",
+        top1_limit=0.7,
+        teacher_share_limit=0.9,
+        size_limit_bytes=1,
+        p95_limit_ms=0.5,
+    )
     assert [row["value"] for row in rows] == [0.79, 0.79 / 0.9, 1, 0.95]
     assert [row["passed"] for row in rows] == [True, False, False, False]
     with pytest.raises(ValueError, match="no model 'student'.*'distilled'"):

@@ -11,8 +11,18 @@ import small_run
 
 from kdtf import report
 
-SECTIONS = ["models", "learning", "calibration", "ask", "tail", "slices", "rounding", "confusion",
-            "examples", "made"]
+SECTIONS = [
+    "models",
+    "learning",
+    "calibration",
+    "ask",
+    "tail",
+    "slices",
+    "rounding",
+    "confusion",
+    "examples",
+    "made",
+]
 # What reaches further right than the window, unless its own box scrolls.
 OVERFLOWING = """[...document.querySelectorAll("body *")].filter(each =>
     each.getBoundingClientRect().right > document.documentElement.clientWidth + 1
@@ -103,15 +113,24 @@ def test_tables_sort_by_click_and_by_key(page):
     assert values == sorted(values, reverse=True)
     page.evaluate(f"{button}.focus()")
     for kind in ("keyDown", "keyUp"):
-        page.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r",
-                  windowsVirtualKeyCode=13)
+        page.call(
+            "Input.dispatchKeyEvent",
+            type=kind,
+            key="Enter",
+            code="Enter",
+            text="\r",
+            windowsVirtualKeyCode=13,
+        )
     assert [value for _, value in page.evaluate(FIRST_CELLS)] == sorted(
-        (value for _, value in before), key=float)
+        (value for _, value in before), key=float
+    )
     assert page.evaluate(f"{button}.parentNode.ariaSort") == "ascending"
 
 
 def test_a_tap_on_a_point_tells_what_it_is(page):
-    page.evaluate("document.querySelector('#models .hint path, #models .hint use')"
-                  ".dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    page.evaluate(
+        "document.querySelector('#models .hint path, #models .hint use')"
+        ".dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    )
     told = page.evaluate("document.querySelector('#models output').textContent")
     assert re.fullmatch(r"Teacher: \d\d\.\d %, 9\.40 MB", told)

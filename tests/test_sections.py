@@ -8,8 +8,18 @@ MISTAKES = {
     "student_only": {"count": 2, "shown": []},
     "both": 15,
     "neither": 1,
-    "photos": [{"position": 7, "label": 0, "student": 1, "student_confidence": 0.996, "teacher": 0,
-                "teacher_confidence": 0.514, "id": "7.jpg", "jpeg": "AAAA"}],
+    "photos": [
+        {
+            "position": 7,
+            "label": 0,
+            "student": 1,
+            "student_confidence": 0.996,
+            "teacher": 0,
+            "teacher_confidence": 0.514,
+            "id": "7.jpg",
+            "jpeg": "AAAA",
+        }
+    ],
 }
 NAMES = ["apple", "pear", "plum", "fig"]
 
@@ -20,7 +30,9 @@ def test_zoom_holds_the_confused_classes_and_counts_the_rest():
     first, second = zoom["rows"]
     assert (first["name"], first["others"]) == ("apple", 1)
     assert first["cells"] == [
-        {"photos": 6, "share": 0.6, "right": True}, {"photos": 3, "share": 0.3, "right": False}]
+        {"photos": 6, "share": 0.6, "right": True},
+        {"photos": 3, "share": 0.3, "right": False},
+    ]
     assert [cell["photos"] for cell in second["cells"]] == [0, 4]
 
 
@@ -36,25 +48,46 @@ def test_photos_stand_under_their_words():
 
 
 def test_only_what_was_measured_has_a_section():
-    results = {"models": {"distilled": {"top1": 0.8}}, "classes": [
-        {"name": name, "train_examples": 5, "test_examples": 5} for name in NAMES]}
+    results = {
+        "models": {"distilled": {"top1": 0.8}},
+        "classes": [{"name": name, "train_examples": 5, "test_examples": 5} for name in NAMES],
+    }
     keys = [section.key for section in sections.build(results, None, None)]
     assert keys == ["models", "learning"]
     built = sections.build(results, MISTAKES, None)
     assert [section.key for section in built] == ["models", "learning", "confusion", "examples"]
     assert built[2].words == ["The distilled student errs on 4 of 21 test photos."]
-    assert built[3].words[0].startswith(
-        "Both are right on 15 photos, only the teacher on 3, only the student on 2, neither on 1.")
+    assert (
+        built[3]
+        .words[0]
+        .startswith(
+            "Both are right on 15 photos, only the teacher on 3, only the student on 2, neither "
+            "on 1."
+        )
+    )
 
 
 def slices_of(verdict, examples, small):
-    return {"value": None, "examples": examples, "small": small, "difference": -0.1,
-            "interval": [-0.2, -0.01], "verdict": verdict}
+    return {
+        "value": None,
+        "examples": examples,
+        "small": small,
+        "difference": -0.1,
+        "interval": [-0.2, -0.01],
+        "verdict": verdict,
+    }
 
 
 def test_slices_that_got_worse_are_named_unless_they_are_small():
-    results = {"models": {"distilled": {}}, "verdict": {"slices": {
-        "shop": [slices_of("hurts", 300, False)], "light": [slices_of("hurts", 9, True)]}}}
+    results = {
+        "models": {"distilled": {}},
+        "verdict": {
+            "slices": {
+                "shop": [slices_of("hurts", 300, False)],
+                "light": [slices_of("hurts", 9, True)],
+            }
+        },
+    }
     (section,) = [each for each in sections.build(results, None, None) if each.key == "slices"]
     assert section.words[-1] == "Worse in: shop: missing."
     results["verdict"]["slices"]["shop"][0]["verdict"] = "no difference shown"

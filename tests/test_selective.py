@@ -19,7 +19,8 @@ def test_risk_coverage_golden():
 def test_aurc_golden():
     # Risks of the first k: 0, 0, 1/3, then 1.5/4 (one of two equals is wrong, half each), 2/5.
     assert selective.area_under_risk_coverage(CONFIDENCE, CORRECT) == pytest.approx(
-        (0 + 0 + 1 / 3 + 1.5 / 4 + 2 / 5) / 5, abs=1e-12)
+        (0 + 0 + 1 / 3 + 1.5 / 4 + 2 / 5) / 5, abs=1e-12
+    )
     assert selective.area_under_risk_coverage(np.full(5, 0.5), CORRECT) == pytest.approx(0.4)
 
 
@@ -28,7 +29,7 @@ def test_aurc_matches_a_loop():
     confidence = rng.random(300)
     correct = rng.random(300) < confidence
     wrong = ~correct[np.argsort(-confidence)]
-    want = np.mean([wrong[:k + 1].mean() for k in range(300)])
+    want = np.mean([wrong[: k + 1].mean() for k in range(300)])
     got = selective.area_under_risk_coverage(confidence, correct)
     assert got == pytest.approx(want, abs=1e-12)
     assert got < selective.area_under_risk_coverage(rng.random(300), correct)
@@ -40,30 +41,46 @@ def test_threshold_and_what_it_answers():
     assert selective.confidence_threshold(CONFIDENCE, CORRECT, 0.6) == 0.6
     assert selective.confidence_threshold(CONFIDENCE, ~CORRECT, 0.9) is None
     assert selective.answered(CONFIDENCE, CORRECT, 0.8) == {
-        "coverage": 0.6, "accuracy": pytest.approx(2 / 3), "examples": 3,
-        "interval": intervals.share_interval(2, 3)}
+        "coverage": 0.6,
+        "accuracy": pytest.approx(2 / 3),
+        "examples": 3,
+        "interval": intervals.share_interval(2, 3),
+    }
     assert selective.answered(CONFIDENCE, CORRECT, 0.99) == {
-        "coverage": 0.0, "accuracy": None, "examples": 0, "interval": None}
+        "coverage": 0.0,
+        "accuracy": None,
+        "examples": 0,
+        "interval": None,
+    }
 
 
 @hypothesis.settings(deadline=None, max_examples=60, derandomize=True)
-@hypothesis.given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=40),
-                  st.floats(0.05, 1.0))
+@hypothesis.given(
+    st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=40),
+    st.floats(0.05, 1.0),
+)
 def test_threshold_keeps_its_promise_on_its_own_photos(pairs, accuracy):
     confidence = np.array([pair[0] / 9 for pair in pairs])
     correct = np.array([pair[1] for pair in pairs])
     threshold = selective.confidence_threshold(confidence, correct, accuracy)
     reached = [
-        cut for cut in np.unique(confidence) if correct[confidence >= cut].mean() >= accuracy]
+        cut for cut in np.unique(confidence) if correct[confidence >= cut].mean() >= accuracy
+    ]
     assert threshold == (min(reached) if reached else None)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: selective.risk_coverage_curve([0.5], [1]), "must be bool"),
-    (lambda: selective.risk_coverage_curve([0.5], np.ones(2, bool)), r"\(1,\) and \(2,\)"),
-    (lambda: selective.answered([np.nan], np.ones(1, bool), 0.5), "must be finite"),
-    (lambda: selective.confidence_threshold([0.5], np.ones(1, bool), 90), "accuracy must be in"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: selective.risk_coverage_curve([0.5], [1]), "must be bool"),
+        (lambda: selective.risk_coverage_curve([0.5], np.ones(2, bool)), r"\(1,\) and \(2,\)"),
+        (lambda: selective.answered([np.nan], np.ones(1, bool), 0.5), "must be finite"),
+        (
+            lambda: selective.confidence_threshold([0.5], np.ones(1, bool), 90),
+            "accuracy must be in",
+        ),
+    ],
+)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

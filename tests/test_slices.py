@@ -15,8 +15,9 @@ COLUMNS = {
 def test_slices_golden():
     got = slices.slice_accuracy(CORRECT, COLUMNS, small=2)
     assert list(got) == ["region", "camera"]
-    assert [(row["value"], row["examples"], row["top1"], row["small"]) for row in got["region"]] \
-        == [("south", 3, 1.0, False), ("north", 1, 1.0, True), (None, 2, 0.0, False)]
+    assert [
+        (row["value"], row["examples"], row["top1"], row["small"]) for row in got["region"]
+    ] == [("south", 3, 1.0, False), ("north", 1, 1.0, True), (None, 2, 0.0, False)]
     (camera,) = got["camera"]
     assert camera["top1"] == pytest.approx(4 / 6)
     assert camera["interval"] == intervals.share_interval(4, 6)
@@ -39,16 +40,22 @@ def test_differences_are_those_of_the_slice():
     other = np.array([True, False, True, True, True, True])
     got = slices.slice_differences(CORRECT, other, COLUMNS)["region"]
     assert [(row["value"], row["difference"]) for row in got] == [
-        ("south", pytest.approx(-1 / 3)), ("north", 0.0), (None, 1.0)]
+        ("south", pytest.approx(-1 / 3)),
+        ("north", 0.0),
+        (None, 1.0),
+    ]
     want = comparison.paired_difference(CORRECT[[1, 3, 5]], other[[1, 3, 5]])
     assert got[0] == want | {"value": "south", "examples": 3, "small": True}
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: slices.slice_accuracy([1, 0], {}), "must be a bool vector"),
-    (lambda: slices.slice_accuracy(CORRECT, {"x": ["a"]}), "'x' has 1 values for 6 photos"),
-    (lambda: slices.slice_differences(CORRECT, CORRECT[:3], {}), r"correct_distilled.*\(3,\)"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: slices.slice_accuracy([1, 0], {}), "must be a bool vector"),
+        (lambda: slices.slice_accuracy(CORRECT, {"x": ["a"]}), "'x' has 1 values for 6 photos"),
+        (lambda: slices.slice_differences(CORRECT, CORRECT[:3], {}), r"correct_distilled.*\(3,\)"),
+    ],
+)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

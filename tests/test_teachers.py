@@ -76,9 +76,7 @@ def test_loading_several_files_makes_an_ensemble(tmp_path):
         paths.append(tmp_path / f"{seed}.keras")
         teachers.classifier(small_backbone(seed=seed), 5).save(paths[-1])
     alone = [teachers.load([path])(images()) for path in paths]
-    np.testing.assert_allclose(
-        teachers.load(paths)(images()), (alone[0] + alone[1]) / 2, atol=1e-5
-    )
+    np.testing.assert_allclose(teachers.load(paths)(images()), (alone[0] + alone[1]) / 2, atol=1e-5)
 
 
 def test_saved_backbone_is_cut_at_its_pooling_and_resized(tmp_path):

@@ -29,7 +29,8 @@ def converted(quantized, name="logits"):
     module.answer = answer
     with tflite.quiet():
         converter = tf.lite.TFLiteConverter.from_concrete_functions(
-            [answer.get_concrete_function()], module)
+            [answer.get_concrete_function()], module
+        )
         if quantized:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         return converter.convert()
@@ -51,6 +52,7 @@ def written(tmp_path):
         path = tmp_path / "x.tflite"
         path.write_bytes(content)
         return path
+
     return write
 
 
@@ -58,8 +60,7 @@ X = np.random.default_rng(0).uniform(-1, 1, (5, 2)).astype("float32")
 
 
 def test_predict_on_a_float_file(float_file, written):
-    np.testing.assert_allclose(
-        tflite.predict(written(float_file), X), X @ KERNEL + BIAS, atol=1e-5)
+    np.testing.assert_allclose(tflite.predict(written(float_file), X), X @ KERNEL + BIAS, atol=1e-5)
 
 
 def test_linear_scales_by_hand(int_file):
@@ -109,13 +110,15 @@ def test_custom_operators_are_named(float_file, written):
 @pytest.mark.parametrize(("dtype", "low"), [(tf.int8, -128), (tf.uint8, 0)])
 def test_bytes_are_fed_as_a_camera_gives_them(dtype, low, written):
     """Raw 0..255, rounded and clipped, minus 128 where the type is signed."""
+
     @tf.function(input_signature=[tf.TensorSpec((1, 4), dtype, name="image")])
     def answer(x):
         return {"logits": tf.cast(x, tf.float32)}
 
     with tflite.quiet():
         content = tf.lite.TFLiteConverter.from_concrete_functions(
-            [answer.get_concrete_function()], tf.Module()).convert()
+            [answer.get_concrete_function()], tf.Module()
+        ).convert()
     got = tflite.predict(written(content), np.float32([[-3.0, 0.4, 254.6, 300.0]]))
     np.testing.assert_array_equal(got - low, [[0, 0, 255, 255]])
 

@@ -64,8 +64,12 @@ def test_class_numbers_take_the_fewest_bytes(classes, dtype):
 @pytest.mark.parametrize(
     ("classes", "wanted", "kept"),
     [
-        (10, 64, 10), (81, 64, 81), (81, 53, 53), (81, 54, 81),  # 3 x 53 + 2 = 161 < 162 bytes
-        (1000, 499, 499), (1000, 500, 1000),  # 4 x 499 + 2 = 1998 < 2000
+        (10, 64, 10),
+        (81, 64, 81),
+        (81, 53, 53),
+        (81, 54, 81),  # 3 x 53 + 2 = 161 < 162 bytes
+        (1000, 499, 499),
+        (1000, 500, 1000),  # 4 x 499 + 2 = 1998 < 2000
     ],
 )
 def test_all_are_kept_where_that_takes_no_more_bytes(classes, wanted, kept):
@@ -117,9 +121,7 @@ def test_kept_logits_and_the_tail_come_back(logits, data):
     mask[rows, kept] = False
     left_out = np.where(mask, logits, -np.inf).max(-1)
     assert np.all(logits[rows, kept].min(-1) >= left_out - 1e-12)  # differences are compared
-    rest = [
-        scipy.special.logsumexp(np.where(mask, z, -np.inf), -1) for z in (logits, decoded)
-    ]
+    rest = [scipy.special.logsumexp(np.where(mask, z, -np.inf), -1) for z in (logits, decoded)]
     tolerance = 2.0**-11 * (np.abs(top[:, 0]) + np.abs(rest[0] - top[:, 0])) * 1.001 + 1e-5
     assert np.all(np.abs(rest[0] - rest[1]) <= tolerance)
 

@@ -59,8 +59,14 @@ def config(info, tmp_path_factory):
     )
     train_teacher.train(info, settings, path, verbose=0)
     return distill.Config(
-        data=str(info.directory), teacher=(str(path),), image_size=32, epochs=EPOCHS, qat_epochs=1,
-        views=EPOCHS + 1, batch_size=BATCH, weights=None,
+        data=str(info.directory),
+        teacher=(str(path),),
+        image_size=32,
+        epochs=EPOCHS,
+        qat_epochs=1,
+        views=EPOCHS + 1,
+        batch_size=BATCH,
+        weights=None,
     )
 
 
@@ -98,7 +104,8 @@ def watched(labels, caches):
 
         def watch(x, label, weight):
             (kept,) = tf.py_function(
-                lambda each: [labels.append(each.numpy()) or each], [label], [label.dtype])
+                lambda each: [labels.append(each.numpy()) or each], [label], [label.dtype]
+            )
             return x, tf.ensure_shape(kept, label.shape), weight
 
         return real(*arguments, **options).map(watch)
@@ -117,7 +124,7 @@ def trained(config, tmp_path_factory):
             run.train_student(name)
         # A baseline goes round oftener than there are cached views.
         assert caches == [None if name == "baseline" else run.cached]
-        seen[name] = np.concatenate(labels[:EPOCHS * run.steps])  # more are drawn ahead
+        seen[name] = np.concatenate(labels[: EPOCHS * run.steps])  # more are drawn ahead
     return run, seen
 
 

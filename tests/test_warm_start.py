@@ -48,11 +48,11 @@ def test_logits_follow_their_class_by_name(tmp_path):
     mapped = warm_start.load(student, path, NOW)
     assert mapped == (("juice", "milk"), ("plum", "kiwi"), ("melon",))
     assert mapped.summary() == (
-        "2 classes taken over by name, 2 new ('plum', 'kiwi'), 1 gone ('melon')")
+        "2 classes taken over by name, 2 new ('plum', 'kiwi'), 1 gone ('melon')"
+    )
     before, now = last_week(batch()), student(batch())
     for name in mapped.kept:
-        np.testing.assert_allclose(
-            column(now, NOW, name), column(before, BEFORE, name), rtol=1e-5)
+        np.testing.assert_allclose(column(now, NOW, name), column(before, BEFORE, name), rtol=1e-5)
     kernel, bias = student.get_layer("logits").get_weights()
     for position in (1, 3):
         np.testing.assert_array_equal(kernel[..., position], fresh[0][..., position])
@@ -67,8 +67,7 @@ def test_metadata_follows_its_words(tmp_path):
     # Missing, north, south: rows 0, 1, 2 then, and 0, 3, 2 now.
     before, now = last_week(batch([0, 1, 2])), student(batch([0, 3, 2]))
     for name in ("juice", "milk"):
-        np.testing.assert_allclose(
-            column(now, NOW, name), column(before, BEFORE, name), rtol=1e-5)
+        np.testing.assert_allclose(column(now, NOW, name), column(before, BEFORE, name), rtol=1e-5)
     table = student.get_layer("embedding_region").get_weights()[0]
     np.testing.assert_array_equal(table[1], fresh[1])
 
@@ -80,12 +79,15 @@ def test_a_metadata_branch_may_be_new(tmp_path):
     np.testing.assert_allclose(student(batch([0, 1, 2])), last_week(batch()), rtol=1e-5)
 
 
-@pytest.mark.parametrize("classes, vocabularies, message", [
-    (("a", "b"), None, r"knows 'milk', 'juice', 'melon', the data set has 'a', 'b': no class"),
-    (BEFORE, None, r"takes metadata \['region'\], this student none"),
-    (BEFORE, {"camera": ("x",)}, r"takes metadata \['region'\], this student \['camera'\]")])
-def test_what_does_not_fit_is_refused_and_nothing_loaded(
-        tmp_path, classes, vocabularies, message):
+@pytest.mark.parametrize(
+    "classes, vocabularies, message",
+    [
+        (("a", "b"), None, r"knows 'milk', 'juice', 'melon', the data set has 'a', 'b': no class"),
+        (BEFORE, None, r"takes metadata \['region'\], this student none"),
+        (BEFORE, {"camera": ("x",)}, r"takes metadata \['region'\], this student \['camera'\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_loaded(tmp_path, classes, vocabularies, message):
     path, _ = saved(tmp_path, metadata=REGIONS)
     student = build(classes, vocabularies)
     before = student.get_weights()
@@ -119,5 +121,5 @@ def test_any_student_with_a_head_of_this_name_will_do(tmp_path):
     student = students.cifar_cnn(4)
     warm_start.load(student, path, NOW)
     np.testing.assert_allclose(
-        column(student(batch()), NOW, "milk"), column(last_week(batch()), BEFORE, "milk"),
-        rtol=1e-5)
+        column(student(batch()), NOW, "milk"), column(last_week(batch()), BEFORE, "milk"), rtol=1e-5
+    )

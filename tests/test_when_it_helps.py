@@ -21,8 +21,14 @@ LABELS = np.repeat(np.arange(CLASSES), [40, 20, 10, 5, 2, 1])
 def test_points_take_each_axis_in_turn():
     planned = conditions.points(["label_noise", "teacher"], ["good", "bad", "worse"])
     assert [(point.axis, point.value) for point in planned] == [
-        ("label_noise", 0.0), ("teacher", "good"), ("label_noise", 0.4), ("teacher", "bad"),
-        ("label_noise", 0.2), ("teacher", "worse"), ("label_noise", 0.1)]
+        ("label_noise", 0.0),
+        ("teacher", "good"),
+        ("label_noise", 0.4),
+        ("teacher", "bad"),
+        ("label_noise", 0.2),
+        ("teacher", "worse"),
+        ("label_noise", 0.1),
+    ]
     assert planned[0].condition == planned[1].condition == Condition("good")
     assert planned[3].condition == Condition("bad")
 
@@ -57,18 +63,33 @@ def test_jobs_finish_a_point_before_the_next():
     planned = conditions.points(["label_noise"], ["t"])
     found = conditions.jobs(planned, [3, 5])
     assert [(job.student, job.seed, job.condition.label_noise) for job in found[:5]] == [
-        ("baseline", 3, 0.0), ("distilled", 3, 0.0), ("baseline", 5, 0.0), ("distilled", 5, 0.0),
-        ("baseline", 3, 0.4)]
+        ("baseline", 3, 0.0),
+        ("distilled", 3, 0.0),
+        ("baseline", 5, 0.0),
+        ("distilled", 5, 0.0),
+        ("baseline", 3, 0.4),
+    ]
 
 
 def test_teachers_share_baselines_and_nothing_else_is_shared():
     condition = Condition("a", label_noise=0.1)
-    assert Job("baseline", condition, 0).name == Job("baseline", Condition("b", label_noise=0.1),
-                                                     0).name
-    told = {Job("distilled", c, s).name for s in (0, 1) for c in (
-        condition, Condition("b", label_noise=0.1), Condition("a"), Condition("a", length=3.0),
-        Condition("a", width=0.5), Condition("a", label_fraction=0.1),
-        Condition("a", label_fraction=0.1, unlabelled=True))}
+    assert (
+        Job("baseline", condition, 0).name
+        == Job("baseline", Condition("b", label_noise=0.1), 0).name
+    )
+    told = {
+        Job("distilled", c, s).name
+        for s in (0, 1)
+        for c in (
+            condition,
+            Condition("b", label_noise=0.1),
+            Condition("a"),
+            Condition("a", length=3.0),
+            Condition("a", width=0.5),
+            Condition("a", label_fraction=0.1),
+            Condition("a", label_fraction=0.1, unlabelled=True),
+        )
+    }
     assert len(told) == 14
 
 
@@ -89,7 +110,8 @@ def test_labelled_subset_holds_the_share_of_every_class(fraction):
 
 def test_labelled_subsets_are_nested_and_decided_by_the_seed():
     small, again, large = (
-        conditions.labelled_subset(LABELS, fraction, 1) for fraction in (0.1, 0.1, 0.5))
+        conditions.labelled_subset(LABELS, fraction, 1) for fraction in (0.1, 0.1, 0.5)
+    )
     np.testing.assert_array_equal(small, again)
     assert large[small].all()
     assert (small != conditions.labelled_subset(LABELS, 0.1, 2)).any()
@@ -108,7 +130,8 @@ def test_noisy_labels_replace_the_share_of_every_class(noise):
 
 def test_noisy_labels_are_nested_and_decided_by_the_seed():
     low, again, high = (
-        conditions.noisy_labels(LABELS, CLASSES, noise, 1) for noise in (0.2, 0.2, 0.4))
+        conditions.noisy_labels(LABELS, CLASSES, noise, 1) for noise in (0.2, 0.2, 0.4)
+    )
     np.testing.assert_array_equal(low, again)
     wrong = low != LABELS
     np.testing.assert_array_equal(high[wrong], low[wrong])
@@ -154,8 +177,11 @@ def _results(planned, seeds, rng, gain=0.0):
             right = (np.array(base) == labels) | (rng.random(400) < gain)
         predictions = np.where(right, labels, (labels + 1) % 3)
         metrics = {name: 0.1 for name in gains.MEASURES} | {"top1": float(right.mean())}
-        results[job.name] = {"seed": job.seed, "metrics": metrics,
-                             "predictions": predictions.tolist()}
+        results[job.name] = {
+            "seed": job.seed,
+            "metrics": metrics,
+            "predictions": predictions.tolist(),
+        }
     return results, labels
 
 
@@ -164,8 +190,10 @@ def test_measure_pairs_by_seed_and_by_photo():
     results, labels = _results(planned, [0, 1, 2], np.random.default_rng(0), gain=0.3)
     rows = gains.measure(planned, results, [0, 1, 2], labels)
     for row, point in zip(rows, planned, strict=True):
-        top1 = [[results[Job(s, point.condition, seed).name]["metrics"]["top1"]
-                 for seed in (0, 1, 2)] for s in conditions.STUDENTS]
+        top1 = [
+            [results[Job(s, point.condition, seed).name]["metrics"]["top1"] for seed in (0, 1, 2)]
+            for s in conditions.STUDENTS
+        ]
         want = comparison.seed_difference(*top1)
         assert row["over_seeds"] == want and row["gain"] == want["difference"]
         assert row["over_photos"]["mean"] == pytest.approx(row["gain"])
@@ -207,9 +235,29 @@ def arguments(shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     teacher = folder / "teacher.keras"
     students.cifar_cnn(4, 16).save(teacher)
-    return ["--data", str(shards.directory), "--teacher", str(teacher), "--student", "cifar_cnn",
-            "--image-size", "16", "--view-size", "24", "--views", "2", "--epochs", "1",
-            "--batch-size", "16", "--run-dir", str(folder / "run"), "--seeds", "0", "1"]
+    return [
+        "--data",
+        str(shards.directory),
+        "--teacher",
+        str(teacher),
+        "--student",
+        "cifar_cnn",
+        "--image-size",
+        "16",
+        "--view-size",
+        "24",
+        "--views",
+        "2",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "16",
+        "--run-dir",
+        str(folder / "run"),
+        "--seeds",
+        "0",
+        "1",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -241,13 +289,18 @@ def test_a_small_study_from_end_to_end(run, arguments, capsys):
 
 def test_a_point_s_baseline_is_trained_on_its_labelled_photos(run, shards, arguments):
     teacher = arguments[arguments.index("--teacher") + 1]
-    readers = {"student": lambda: view_memory.pixels(16),
-               "teacher": lambda: view_memory.logits(when_it_helps.teachers.load([teacher]), 4)}
+    readers = {
+        "student": lambda: view_memory.pixels(16),
+        "teacher": lambda: view_memory.logits(when_it_helps.teachers.load([teacher]), 4),
+    }
     memory = view_memory.read_views(run / "views", shards, readers, views=2, view_size=24)
-    labels = {split: when_it_helps.evaluation.read_truth(shards, split).labels
-              for split in ("train", "val", "test")}
-    settings = pair_training.Settings(student="cifar_cnn", image_size=16, view_size=24, views=2,
-                                      epochs=1, batch_size=16)
+    labels = {
+        split: when_it_helps.evaluation.read_truth(shards, split).labels
+        for split in ("train", "val", "test")
+    }
+    settings = pair_training.Settings(
+        student="cifar_cnn", image_size=16, view_size=24, views=2, epochs=1, batch_size=16
+    )
     alone = Job("baseline", Condition("teacher", label_fraction=0.25), 1)
     want = pair_training.Trainer(shards, settings, memory, labels).run(alone)
     got = json.loads((run / "jobs" / f"{alone.name}.json").read_text())
@@ -299,12 +352,15 @@ def test_a_top_on_a_trunk_is_the_whole_student():
         assert f"expanded_conv_{blocks - 1}_project" not in left
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({"student": "resnet"}, "student must be mobilenet_v3_small or cifar_cnn, got 'resnet'"),
-    ({"views": 0}, "views must be at least 1, got 0"),
-    ({"frozen_blocks": 8}, "frozen_blocks must be 0 to 11, and 0 without weights"),
-    ({"student": "cifar_cnn", "weights": "a.npz"}, "cifar_cnn starts at random"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"student": "resnet"}, "student must be mobilenet_v3_small or cifar_cnn, got 'resnet'"),
+        ({"views": 0}, "views must be at least 1, got 0"),
+        ({"frozen_blocks": 8}, "frozen_blocks must be 0 to 11, and 0 without weights"),
+        ({"student": "cifar_cnn", "weights": "a.npz"}, "cifar_cnn starts at random"),
+    ],
+)
 def test_settings_that_cannot_be_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         pair_training.Settings(**wrong)

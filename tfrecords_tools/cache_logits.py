@@ -178,8 +178,14 @@ def cache(
     if runner is not None and not paths:
         raise ValueError("workers of a runner load the teachers from files: give their paths")
     settings = settings_of(
-        info, models, views=views, top_k=top_k, image_size=image_size, split=split,
-        seed=seed, augmentation=augmentation,
+        info,
+        models,
+        views=views,
+        top_k=top_k,
+        image_size=image_size,
+        split=split,
+        seed=seed,
+        augmentation=augmentation,
     )
     out = Path(out) if out else directory_of(info, settings)
     if (out / cached_logits.MANIFEST).exists():
@@ -309,9 +315,7 @@ def _write_all(out, info, settings, signature, score):
     """(`data.Shard`s of all files, number of images scored here); finished ones are kept."""
     names = [shard.file for shard in info.split(settings.split).shards]
     found = [shards.recall(out, name, signature) for name in names]
-    images = [
-        shard.examples * settings.views for shard in info.split(settings.split).shards
-    ]
+    images = [shard.examples * settings.views for shard in info.split(settings.split).shards]
     done = sum(many for many, facts in zip(images, found, strict=True) if facts)
     with tqdm(total=sum(images), initial=done, unit="image", desc="scoring") as bar:
         for shard, (name, facts) in enumerate(zip(names, found, strict=True)):
@@ -329,12 +333,14 @@ def summary(cached, scored):
     size = sum(shard.bytes for shard in cached.shards)
     classes = len(settings.classes)
     what = "all" if settings.kept == classes else f"the largest {settings.kept} of"
-    return "\n".join([
-        f"{cached.directory}: {settings.views} views of {photos:,} photos ({settings.split}) by "
-        f"{len(settings.teachers)} teacher(s), {what} {classes} logits each",
-        f"  {size / 1e6:,.1f} MB, {size / photos / settings.views:,.0f} bytes an image; "
-        f"{scored:,} images scored now",
-    ])
+    return "\n".join(
+        [
+            f"{cached.directory}: {settings.views} views of {photos:,} photos ({settings.split}) "
+            f"by {len(settings.teachers)} teacher(s), {what} {classes} logits each",
+            f"  {size / 1e6:,.1f} MB, {size / photos / settings.views:,.0f} bytes an image; "
+            f"{scored:,} images scored now",
+        ]
+    )
 
 
 def main(argv=None):

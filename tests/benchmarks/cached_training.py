@@ -40,8 +40,12 @@ def small():
     import keras_cv
 
     backbone = keras_cv.models.ResNetV2Backbone(
-        stackwise_filters=[84, 168, 336], stackwise_blocks=[2, 2, 2], stackwise_strides=[1, 2, 2],
-        include_rescaling=True, input_shape=(32, 32, 3))
+        stackwise_filters=[84, 168, 336],
+        stackwise_blocks=[2, 2, 2],
+        stackwise_strides=[1, 2, 2],
+        include_rescaling=True,
+        input_shape=(32, 32, 3),
+    )
     teacher = teachers.classifier(teachers.keras_cv_backbone(backbone, 32), CLASSES)
     return students.cifar_cnn(CLASSES), teacher, 32
 
@@ -49,8 +53,7 @@ def small():
 def phone():
     """(student, teacher, image size)"""
     backbone = teachers.applications_backbone("efficientnet_v2_b0", 224)
-    return (
-        students.mobilenet_v3_small(CLASSES, 224), teachers.classifier(backbone, CLASSES), 224)
+    return (students.mobilenet_v3_small(CLASSES, 224), teachers.classifier(backbone, CLASSES), 224)
 
 
 PAIRS = {"small": small, "phone": phone}
@@ -59,15 +62,17 @@ PAIRS = {"small": small, "phone": phone}
 def compiled(model, **options):
     model.compile(
         keras.optimizers.SGD(1e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True), **options)
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **options,
+    )
     return model
 
 
 def keras_distiller(student, teacher):
-    loss = keras.distillation.LogitsDistillation(
-        loss=keras.losses.KLDivergence(), temperature=T)
+    loss = keras.distillation.LogitsDistillation(loss=keras.losses.KLDivergence(), temperature=T)
     return keras.distillation.Distiller(
-        teacher=teacher, student=student, distillation_losses=loss, student_loss_weight=0.3)
+        teacher=teacher, student=student, distillation_losses=loss, student_loss_weight=0.3
+    )
 
 
 def seconds(model, batches, steps):
@@ -82,14 +87,15 @@ def measure(pair, steps, rounds, folder):
     student, teacher, size = PAIRS[pair]()
     photos = max(2 * BATCH, steps * BATCH)
     synthetic.synthesize(
-        folder / "data", classes=CLASSES, photos=int(photos * 1.5), size=max(size, 48))
+        folder / "data", classes=CLASSES, photos=int(photos * 1.5), size=max(size, 48)
+    )
     info = data.DatasetInfo.load(folder / "data")
-    cached, _ = cache_logits.cache(
-        info, [teacher], views=1, image_size=size, out=folder / "logits")
+    cached, _ = cache_logits.cache(info, [teacher], views=1, image_size=size, out=folder / "logits")
 
     def batches(cached_logits=None):
         return data.training_batches(
-            info, "train", BATCH, size, seed=0, epochs=1_000_000, cached_logits=cached_logits)
+            info, "train", BATCH, size, seed=0, epochs=1_000_000, cached_logits=cached_logits
+        )
 
     def images():
         return batches().map(data.select_inputs(student))
@@ -114,7 +120,8 @@ def measure(pair, steps, rounds, folder):
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pair", choices=sorted(PAIRS), nargs="+", default=sorted(PAIRS))
     parser.add_argument("--steps", type=int, default=20, help="of each row in a round")
     parser.add_argument("--rounds", type=int, default=3)
@@ -126,11 +133,13 @@ def main():
         print(
             f"{pair}: student {parameters[0] / 1e6:.2f} M, teacher {parameters[1] / 1e6:.2f} M "
             f"parameters; {benchmark.device_name()}, {os.cpu_count()} cores, load "
-            f"{os.getloadavg()[0]:.1f}")
+            f"{os.getloadavg()[0]:.1f}"
+        )
         for name, values in found.items():
             print(
                 f"  {name:<12} {medians[name]:8.1f} images/s ({min(values):.1f} to "
-                f"{max(values):.1f}), {medians[name] / medians['supervised']:.2f} of supervised")
+                f"{max(values):.1f}), {medians[name] / medians['supervised']:.2f} of supervised"
+            )
         for name in ("live", "keras, live"):
             print(f"  cached over {name}: {medians['cached'] / medians[name]:.2f}")
 

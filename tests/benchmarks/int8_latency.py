@@ -37,8 +37,10 @@ def naive_int8(student, photos, path):
     module = tf.Module()
     module.weights = [variable.value for variable in student.variables]
     module.logits = tf.function(
-        lambda image: {"logits": student(image, training=False)}, autograph=False,
-        input_signature=[tf.TensorSpec((1, *student.input_shape[1:]), name="image")])
+        lambda image: {"logits": student(image, training=False)},
+        autograph=False,
+        input_signature=[tf.TensorSpec((1, *student.input_shape[1:]), name="image")],
+    )
     with tflite.quiet(), tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": module.logits})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -78,7 +80,8 @@ def settle(student, photos):
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--classes", type=int, default=250)
     parser.add_argument("--rounds", type=int, default=3)
@@ -110,8 +113,10 @@ def main():
         for _ in range(args.rounds):
             for name, file in files.items():
                 medians[name].append(benchmark.benchmark(file, repeats=1).p50_ms)
-        print(f"{benchmark.device_name()}, one thread, {args.image_size} px, "
-              f"{args.classes} classes, load {os.getloadavg()[0]:.1f}")
+        print(
+            f"{benchmark.device_name()}, one thread, {args.image_size} px, "
+            f"{args.classes} classes, load {os.getloadavg()[0]:.1f}"
+        )
         reference = statistics.median(medians["float32"])
         for name, values in medians.items():
             p50 = statistics.median(values)
@@ -120,7 +125,8 @@ def main():
             print(
                 f"{name:<18} {p50:6.2f} ms ({min(values):.2f} to {max(values):.2f}), "
                 f"{p50 / reference:5.2f} of float32, {files[name].stat().st_size / 1e6:5.2f} MB, "
-                f"{seen['delegate_partitions']} partitions, {outside} nodes outside XNNPACK")
+                f"{seen['delegate_partitions']} partitions, {outside} nodes outside XNNPACK"
+            )
         ratio = statistics.median(medians["int8"]) / statistics.median(medians["naive int8"])
         print(f"int8 over naive int8: {ratio:.2f}")
 
