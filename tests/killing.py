@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from kdtf.checkpoint import EpochCheckpoint
+from kdtf.callbacks.checkpoint import EpochCheckpoint
 
 
 class Killed(BaseException):

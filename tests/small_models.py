@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdtf.distiller import Distiller
+from kdtf.distillation.distiller import Distiller
 
 CLASSES, FEATURES, BATCH = 5, 6, 8
 HARD = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

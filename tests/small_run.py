@@ -4,11 +4,12 @@ import base64
 import io
 import json
 
-import evaluation
 import numpy as np
 import PIL.Image
 
-from kdtf import comparison, metrics, mistakes, report, slices
+from kdtf import metrics, report
+from kdtf.metrics import comparison, error_analysis, slices
+from kdtf.pipeline import evaluation
 
 CLASSES = 12
 PHOTOS = 400
@@ -89,7 +90,9 @@ def write(folder):
         },
         "stages": [{"name": "distilled", "seconds": 421}],
     }
-    found = mistakes.choose(logits["teacher"]["test"], logits["distilled_int8"]["test"], labels)
+    found = error_analysis.summarize(
+        logits["teacher"]["test"], logits["distilled_int8"]["test"], labels
+    )
     for photo in found["photos"]:
         photo |= {
             "id": truths["test"].ids[photo["position"]],
@@ -134,4 +137,4 @@ def _jpeg(label):
     file = io.BytesIO()
     shade = tuple(int(value) for value in np.random.default_rng(label).integers(0, 255, 3))
     PIL.Image.new("RGB", (64, 48), shade).save(file, "JPEG")
-    return mistakes.thumbnail(file.getvalue())
+    return error_analysis.thumbnail(file.getvalue())

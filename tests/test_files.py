@@ -15,7 +15,7 @@ def test_written_and_nothing_left_beside_it(tmp_path):
 def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "model.keras"
     path.write_text("old")
-    with pytest.raises(RuntimeError), files.replacing(path) as partial:
+    with pytest.raises(RuntimeError), files.atomic_write(path) as partial:
         assert partial.suffix == ".keras" and partial.parent == tmp_path
         partial.write_text("ha")
         raise RuntimeError
@@ -26,6 +26,6 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
 def test_a_file_that_was_never_written_does_not_replace(tmp_path):
     path = tmp_path / "a"
     path.write_text("old")
-    with pytest.raises(FileNotFoundError), files.replacing(path):
+    with pytest.raises(FileNotFoundError), files.atomic_write(path):
         pass
     assert path.read_text() == "old"

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import keras
-from test_data import COLOURS, encode_solid, photos
+from solid_photos import COLOURS, encode_solid, photos
 
-from kdtf import tflite
+from kdtf.export import flatbuffer
 from tfrecords_tools.shards import write_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +49,7 @@ teacher = students.tiny_cnn(10)
 distiller = kdtf.Distiller(students.tiny_cnn(10), teacher)
 """
     run(before + examples()[1], tmp_path)
-    assert tflite.linear_scales((tmp_path / "student_int8.tflite").read_bytes())
+    assert flatbuffer.linear_scales((tmp_path / "student_int8.tflite").read_bytes())
 
 
 def test_the_example_for_several_hosts_runs_on_one(tmp_path):

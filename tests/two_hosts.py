@@ -11,8 +11,8 @@ import tf_keras
 from small_models import CLASSES, HARD, batches, mlp
 
 from kdtf import data, losses, quantize, students
-from kdtf.distiller import Distiller
-from kdtf.taps import Hint
+from kdtf.distillation.distiller import Distiller
+from kdtf.distillation.features import FeatureLoss
 
 
 class Labels(keras.metrics.Metric):
@@ -48,7 +48,7 @@ def untrained():
     distiller = Distiller(
         student,
         teacher,
-        feature_losses=[Hint("hidden", "hidden", losses.hint_mse, adapter=adapter)],
+        feature_losses=[FeatureLoss("hidden", "hidden", losses.hint_mse, adapter=adapter)],
         alpha=lambda step: 0.5 + tf.cast(step, tf.float32) / 100,
         log_agreement=True,
     )
@@ -109,7 +109,7 @@ def eight_bits(folder, worker):
     student = quantize.quantize_aware(students.tiny_cnn(10), [images])
     kernel = student.trainable_variables[0]
     student.add_loss(lambda: tf.reduce_sum(kernel**2))
-    distiller = quantize.Distiller(student, lambda images: images[:, 3, :10, 0] / 20)
+    distiller = quantize.QATDistiller(student, lambda images: images[:, 3, :10, 0] / 20)
     loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(tf_keras.optimizers.SGD(1e-3), loss, metrics=["accuracy"])
     # Statistics of a batch would be those of each host's share.

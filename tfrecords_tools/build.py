@@ -21,7 +21,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from tfrecords_tools import beam_runner, sources
+from kdtf.data import beam_runner
+from tfrecords_tools import sources
 from tfrecords_tools.shards import write_dataset
 
 

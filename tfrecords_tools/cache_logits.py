@@ -26,9 +26,11 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from kdtf import augment, cached_logits, data, files, teachers
-from kdtf.top_k import Encoded, encode, kept
-from tfrecords_tools import beam_runner, shards
+from kdtf import data, files, teachers
+from kdtf.data import augment, beam_runner
+from kdtf.teachers import cached_logits
+from kdtf.teachers.top_k import Encoded, encode, kept
+from tfrecords_tools import shards
 
 
 def settings_of(info, models, *, views, top_k, image_size, split, seed, augmentation):
@@ -126,7 +128,7 @@ def write_shard(path, info, settings, shard, score, progress=lambda images: None
             f"{photos.examples}: check it with `python -m tfrecords_tools.validate`"
         )
     columns = [_by_photo(parts, settings.views) for parts in zip(*encoded, strict=True)]
-    with files.replacing(path) as partial:
+    with files.atomic_write(path) as partial:
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for row, identity in enumerate(ids):
                 fields = (None if column is None else column[row] for column in columns)

@@ -87,7 +87,7 @@ def write_shard(path, photos, encode, classes):
     path = Path(path)
     position = {name: index for index, name in enumerate(classes)}
     content_hashes, difference_hashes = [], []
-    with files.replacing(path) as partial:
+    with files.atomic_write(path) as partial:
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for photo in photos:
                 encoded = encode(photo)

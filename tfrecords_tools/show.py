@@ -181,7 +181,7 @@ def main(argv=None):
     print(table(info))
     out = Path(args.out)
     try:
-        with files.replacing(out) as partial:
+        with files.atomic_write(out) as partial:
             sheet.save(partial)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {out} cannot be written: {error}")

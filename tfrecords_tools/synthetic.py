@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfrecords_tools import cameras, products, shelves, show, sources
+from tfrecords_tools import show, sources
 from tfrecords_tools.build import parse_shares
+from tfrecords_tools.drawing import cameras, products, shelves
 from tfrecords_tools.shards import Photo, write_dataset
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}

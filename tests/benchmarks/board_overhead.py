@@ -19,12 +19,13 @@ import numpy as np
 import tensorflow as tf
 
 import kdtf
-from kdtf import board, students
+from kdtf import students
+from kdtf.callbacks import tensorboard
 
 CLASSES = 40
 
 
-class Timed(board.EpochBoard):
+class Timed(tensorboard.TensorBoardFigures):
     """Keeps the processor seconds of every epoch's end."""
 
     def __init__(self, *args, **kwargs):
@@ -63,7 +64,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--image-size", type=int, default=96, help="pixels, a multiple of 8")
     parser.add_argument("--photos", type=int, default=2400, help="of an epoch")
-    parser.add_argument("--validation", type=int, default=board.PHOTOS)
+    parser.add_argument("--validation", type=int, default=tensorboard.PHOTOS)
     parser.add_argument("--epochs", type=int, default=3)
     args = parser.parse_args()
     student = students.mobilenet_v3_small(CLASSES, args.image_size, weights=None)

@@ -28,7 +28,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdtf import benchmark, export, probe, quantize, students, tflite
+from kdtf import benchmark, export, quantize, students
+from kdtf.export import runtime, subprocess_check
 
 
 def naive_int8(student, photos, path):
@@ -41,7 +42,7 @@ def naive_int8(student, photos, path):
         autograph=False,
         input_signature=[tf.TensorSpec((1, *student.input_shape[1:]), name="image")],
     )
-    with tflite.quiet(), tempfile.TemporaryDirectory() as folder:
+    with runtime.quiet(), tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": module.logits})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -120,7 +121,7 @@ def main():
         reference = statistics.median(medians["float32"])
         for name, values in medians.items():
             p50 = statistics.median(values)
-            seen = probe.probe(files[name])
+            seen = subprocess_check.probe(files[name])
             outside = len(seen["nodes_outside"])
             print(
                 f"{name:<18} {p50:6.2f} ms ({min(values):.2f} to {max(values):.2f}), "

@@ -12,7 +12,8 @@ import itertools
 
 import numpy as np
 
-from kdtf import cached_logits, data, top_k
+from kdtf import data
+from kdtf.teachers import cached_logits, top_k
 
 
 def logits_of(info, cached):

@@ -17,7 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-from kdtf import augment, benchmark, data
+from kdtf import benchmark, data
+from kdtf.data import augment
 
 PHOTOS = 100
 

@@ -1,0 +1,15 @@
+"""Latency of TFLite files, here or on a phone.
+
+benchmark          one file with LiteRT's or the native benchmark tool
+benchmark_threads  over numbers of threads
+device_name        of this machine
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "latency": ["BenchmarkResult", "benchmark", "benchmark_threads", "device_name"],
+    },
+)

@@ -1,0 +1,327 @@
+"""Latency of a .tflite file, on this machine or on an Android phone, by an established tool.
+
+By default that is `litert-benchmark` of ai-edge-litert, run with this interpreter; it rounds to
+0.01 ms. Given its path, TensorFlow Lite's native `benchmark_model` measures instead, here or over
+adb. For Android, command lines and parser are tested on recorded output and a stand-in for adb, not
+on a phone.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import re
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from kdtf.benchmark import native
+from kdtf.export import subprocess_check
+
+_TOOL_MODULE = "ai_edge_litert.tools.benchmark_litert_model"
+
+# The tool fills integer inputs with -128..127, which an embedding of a short vocabulary rejects
+# ("gather index out of bounds"), by luck of the draw. 0, a missing value, is a row of every table.
+_TOOL = f"""
+import sys
+import numpy as np
+from {_TOOL_MODULE} import main
+np.random.randint = lambda low, high=None, size=None, dtype=int: np.zeros(size, dtype)
+sys.argv[0] = "litert-benchmark"
+sys.exit(main())
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkResult:
+    """Latency of one file and the circumstances under which it was measured.
+
+    Attributes:
+      p50_ms, p95_ms: median over the repeats of each repeat's median and 95th percentile.
+      mean_ms: median over the repeats of the mean.
+      min_ms, max_ms: fastest and slowest run of all.
+      p50_low_ms, p50_high_ms: smallest and largest median of a repeat; far apart on a busy machine.
+      threads, runs, warmup, repeats: as asked for; runs and warmup are per repeat.
+      delegate: "XNNPACK", or None where the runtime used none.
+      delegate_partitions: into how many pieces the graph was cut for it; 1 is best.
+      fully_delegated: whether no node was left outside.
+      device: the processor's name, or the phone's maker, model and chip.
+      load_average: of the machine in the minute before, None where the system has no such number.
+      tool, version: what measured; of a native tool the start of its SHA-256.
+      init_ms: median over the repeats of opening the file and preparing the graph, None where the
+        tool does not tell.
+      memory_bytes: median over the repeats of what the process grew by, from the start of the tool
+        to the end of the runs; approximate, None where the tool does not tell.
+      taskset: mask of the processors the phone was held to, None for all.
+    """
+
+    p50_ms: float
+    p95_ms: float
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    p50_low_ms: float
+    p50_high_ms: float
+    threads: int
+    runs: int
+    warmup: int
+    repeats: int
+    delegate: str | None
+    delegate_partitions: int
+    fully_delegated: bool
+    device: str
+    load_average: float | None
+    tool: str
+    version: str
+    init_ms: float | None = None
+    memory_bytes: int | None = None
+    taskset: str | None = None
+
+
+def benchmark(
+    path,
+    threads=1,
+    runs=200,
+    warmup=20,
+    repeats=3,
+    timeout_s=600,
+    *,
+    binary=None,
+    adb=None,
+    taskset=None,
+):
+    """Measures a .tflite file for one photo at a time.
+
+    First the file is opened here, in a child process, and run on three different inputs: a file
+    that kills the runtime, returns values that are not finite, or always returns the same is
+    refused instead of timed.
+
+    Args:
+      path: .tflite file.
+      threads: threads of the runtime.
+      runs: timed runs in each repeat.
+      warmup: untimed runs before them.
+      repeats: fresh processes, one after another.
+      timeout_s: limit for each process, seconds.
+      binary: path of a native benchmark_model to measure with, or None for litert-benchmark.
+      adb: serial of the Android phone to push the file and the binary to and measure on, "" or
+        True for the only one connected, or None to measure on this machine.
+      taskset: hexadecimal mask of the phone's processors to run on, such as "f0", or None.
+
+    Returns:
+      BenchmarkResult.
+
+    Raises:
+      FileNotFoundError: no such file or binary.
+      ValueError: a count is below 1, options do not go together, the file is refused, or the phone
+        is not connected or not ready.
+      RuntimeError: the tool or adb is missing, failed, or took longer than timeout_s; the native
+        tool is too old or does not know a flag.
+    """
+    return benchmark_threads(
+        path, (threads,), runs, warmup, repeats, timeout_s, binary=binary, adb=adb, taskset=taskset
+    )[threads]
+
+
+def benchmark_threads(
+    path,
+    thread_counts=(1, 2, 4),
+    runs=200,
+    warmup=20,
+    repeats=3,
+    timeout_s=600,
+    *,
+    binary=None,
+    adb=None,
+    taskset=None,
+):
+    """Measures a .tflite file with several numbers of threads, pushed to a phone only once.
+
+    Args:
+      path: .tflite file.
+      thread_counts: numbers of threads, measured in this order.
+      runs, warmup, repeats, timeout_s, binary, adb, taskset: as in `benchmark`.
+
+    Returns:
+      dict: {threads: BenchmarkResult}.
+
+    Raises:
+      as `benchmark`.
+    """
+    path, thread_counts = Path(path), tuple(thread_counts)
+    if not path.is_file():
+        raise FileNotFoundError(f"no TFLite file at {path}")
+    if not thread_counts:
+        raise ValueError("thread_counts is empty, expected numbers such as (1, 2, 4)")
+    for name, value in (
+        *(("threads", threads) for threads in thread_counts),
+        ("runs", runs),
+        ("warmup", warmup),
+        ("repeats", repeats),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value!r}")
+    _check_options(binary, adb, taskset)
+    tool = "litert-benchmark" if binary is None else "benchmark_model"
+    version = _tool_version() if binary is None else native.version(binary)
+    serial = None if adb is None else native.chosen_device(adb, timeout_s)
+    seen = subprocess_check.probe(path, timeout_s)
+
+    with contextlib.ExitStack() as stack:
+        if binary is None:
+            machine = _LiteRt(path, seen)
+        elif adb is None:
+            machine = native.Desktop(binary, path, seen["inputs"], device_name())
+        else:
+            machine = stack.enter_context(
+                native.on_phone(serial, binary, path, seen["inputs"], taskset, timeout_s)
+            )
+        results = {}
+        for threads in thread_counts:
+            load_average = machine.load_average()
+            measured = [machine.run(threads, runs, warmup, timeout_s) for _ in range(repeats)]
+            results[threads] = BenchmarkResult(
+                **_summary(measured),
+                threads=threads,
+                runs=runs,
+                warmup=warmup,
+                repeats=repeats,
+                device=machine.device,
+                load_average=None if load_average is None else round(load_average, 2),
+                tool=tool,
+                version=version,
+                taskset=taskset,
+            )
+        return results
+
+
+def device_name():
+    """Name of this machine's processor, as exact as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Hardware") and value.strip():
+                return value.strip()
+    except OSError:  # Not Linux.
+        pass
+    return platform.processor() or platform.machine()
+
+
+class _LiteRt:
+    """litert-benchmark on this machine, in the shape of the machines of benchmark_native."""
+
+    load_average = staticmethod(native.load_average)
+
+    def __init__(self, path, seen):
+        self._path, self._partitions, self.device = path, seen["delegate_partitions"], device_name()
+
+    def run(self, threads, runs, warmup, timeout_s):
+        told = _run_tool(self._path, threads, runs, warmup, timeout_s)
+        latency = told["latency"]
+        return native.Run(
+            p50_ms=latency["median_ms"],
+            p95_ms=latency["p95_ms"],
+            mean_ms=latency["avg_ms"],
+            min_ms=latency["min_ms"],
+            max_ms=latency["max_ms"],
+            init_ms=latency.get("init_ms"),
+            memory_bytes=None,
+            # The tool does not name it.
+            delegate="XNNPACK" if self._partitions else None,
+            delegate_partitions=self._partitions,
+            fully_delegated=bool(told["fully_accelerated"]),
+        )
+
+
+def _check_options(binary, adb, taskset):
+    if not (adb is None or adb is True or isinstance(adb, str)):
+        raise ValueError(
+            'adb must be the serial of a phone, "" or True for the only one '
+            f"connected, or None for this machine, got {adb!r}"
+        )
+    if adb is not None and binary is None:
+        raise ValueError(
+            f"adb is {adb!r} without a binary: litert-benchmark does not run on Android, give the "
+            "path of a benchmark_model built for it (android_arm64)"
+        )
+    if taskset is None:
+        return
+    if adb is None:
+        raise ValueError(
+            f"taskset is {taskset!r} without adb: it is for a phone, give its serial, "
+            "or start Python itself under taskset"
+        )
+    mask = "[0-9a-fA-F]*[1-9a-fA-F][0-9a-fA-F]*"
+    if not (isinstance(taskset, str) and re.fullmatch(mask, taskset)):
+        raise ValueError(
+            f'taskset must be a hexadecimal mask of processors such as "f0", got {taskset!r}'
+        )
+
+
+def _summary(measured):
+    """Fields of a BenchmarkResult from the Run of each repeat."""
+
+    def median(field):
+        values = [getattr(run, field) for run in measured]
+        return None if None in values else statistics.median(values)
+
+    medians = [run.p50_ms for run in measured]
+    memory_bytes = median("memory_bytes")
+    return {
+        "p50_ms": statistics.median(medians),
+        "p95_ms": median("p95_ms"),
+        "mean_ms": median("mean_ms"),
+        "min_ms": min(run.min_ms for run in measured),
+        "max_ms": max(run.max_ms for run in measured),
+        "p50_low_ms": min(medians),
+        "p50_high_ms": max(medians),
+        "init_ms": median("init_ms"),
+        "memory_bytes": None if memory_bytes is None else round(memory_bytes),
+        "delegate": measured[0].delegate,
+        "delegate_partitions": measured[0].delegate_partitions,
+        "fully_delegated": measured[0].fully_delegated,
+    }
+
+
+def _tool_version():
+    try:
+        found = importlib.util.find_spec(_TOOL_MODULE) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise RuntimeError(
+            f"the benchmark tool {_TOOL_MODULE} is missing from {sys.executable}: pip install "
+            "--upgrade ai-edge-litert"
+        )
+    return importlib.metadata.version("ai-edge-litert")
+
+
+def _run_tool(path, threads, runs, warmup, timeout_s):
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        done = subprocess_check.run_child(
+            [
+                sys.executable,
+                "-c",
+                _TOOL,
+                "--model",
+                str(path),
+                "--num_threads",
+                str(threads),
+                "--num_runs",
+                str(runs),
+                "--warmup_runs",
+                str(warmup),
+                "--result_json",
+                str(result),
+            ],
+            timeout_s,
+        )
+        if done.returncode or not result.is_file():
+            raise RuntimeError(
+                f"litert-benchmark failed on {path}: {subprocess_check.failure(done)}"
+            )
+        return json.loads(result.read_text())

@@ -1,0 +1,169 @@
+"""What a model gets wrong after an epoch, as pictures (PNG bytes) and a table for TensorBoard.
+
+Shapes: logits float [examples, classes], labels int [examples], names: list of str [classes].
+"""
+
+import numpy as np
+import scipy.special
+import sklearn.metrics
+
+from kdtf import metrics, plotting
+from kdtf.metrics import calibration
+from kdtf.metrics.predictions import checked, log_losses, top_label
+from kdtf.report import diagrams
+
+_SHOWN_CLASSES = 20
+_TABLE_ROWS = 50
+_COLUMNS = 4
+_NAME_LENGTH = 20
+
+
+def confusion_figure(logits, labels, names):
+    """Confusion matrix; of more than 20 classes those in the most mistakes, and the others in one.
+
+    Each row holds shares of the photos of a class, and adds up to 1.
+    """
+    logits, labels = checked(logits, labels)
+    counts, shown = confusion_counts(logits.argmax(axis=1), labels, len(names))
+    ticks = [_short(names[number]) for number in shown]
+    heading = f"{len(labels):,} photos, {len(names)} classes"
+    if len(shown) < len(names):
+        ticks.append("others")
+        heading += f": the {len(shown)} in the most mistakes"
+    return plotting.png(_draw_confusion, counts, ticks, heading)
+
+
+def confusion_counts(predictions, labels, classes, most=_SHOWN_CLASSES):
+    """Photos by label (rows) and prediction (columns), of at most `most` classes and the rest.
+
+    Args:
+      predictions: int [examples].
+      labels: int [examples].
+      classes: how many classes there are.
+      most: classes that keep a row and a column of their own.
+
+    Returns:
+      (int [shown, shown], or [shown + 1, shown + 1] where the last stands for all other classes;
+      int [shown], class numbers in ascending order: those with the most mistakes, as label or as
+      prediction, of equals the lower number).
+    """
+    numbers = np.arange(classes)
+    matrix = sklearn.metrics.confusion_matrix(labels, predictions, labels=numbers)
+    if classes <= most:
+        return matrix, numbers
+    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[:most])
+    place = np.full(classes, most)
+    place[shown] = np.arange(most)
+    grouped = np.zeros((most + 1, most + 1), matrix.dtype)
+    np.add.at(grouped, (place[:, None], place[None, :]), matrix)
+    return grouped, shown
+
+
+def reliability_figure(logits, labels):
+    """Accuracy against confidence in 15 bins, with 95 % intervals, and the share of photos each."""
+    curve = calibration.reliability_curve(logits, labels)
+    return plotting.png(diagrams.plot_reliability, curve, "distilled")
+
+
+def hardest(logits, labels, count):
+    """Int [count]: positions of the photos with the largest loss, the largest first."""
+    return np.argsort(-log_losses(logits, labels), kind="stable")[:count]
+
+
+def hardest_figure(images, logits, labels, names):
+    """Photos with what they are, what they were taken for, and the probabilities of both.
+
+    Args:
+      images: uint8 [photos, height, width, 1 or 3], those of the logits' rows.
+    """
+    probs = scipy.special.softmax(np.asarray(logits, np.float64), axis=1)
+    captions = []
+    for row, label in zip(probs, labels, strict=True):
+        answer = row.argmax()
+        captions.append(
+            f"is {_short(names[label])}, {row[label]:.0%}\n"
+            f"said {_short(names[answer])}, {row[answer]:.0%}"
+        )
+    return plotting.png(_draw_photos, images, captions)
+
+
+def recall_table(logits, labels, names):
+    """Markdown: recall of each class, the lowest first, and what its photos were taken for.
+
+    At most 50 classes; the last line counts those left out.
+    """
+    logits, labels = checked(logits, labels)
+    predictions = logits.argmax(axis=1)
+    recall = metrics.per_class_recall(predictions, labels, len(names))
+    photos = np.bincount(labels, minlength=len(names))
+    present = np.flatnonzero(photos)
+    order = present[np.argsort(recall[present], kind="stable")]
+    lines = ["| class | recall | photos | most often taken for |", "|---|---|---|---|"]
+    for number in order[:_TABLE_ROWS]:
+        wrong = predictions[(labels == number) & (predictions != number)]
+        taken = np.bincount(wrong, minlength=len(names))
+        answer = f"{names[taken.argmax()]} ({taken.max()})" if len(wrong) else ""
+        lines.append(f"| {names[number]} | {recall[number]:.0%} | {photos[number]} | {answer} |")
+    left = [f"{len(order) - _TABLE_ROWS} classes with a recall as high or higher"] * (
+        len(order) > _TABLE_ROWS
+    )
+    left += [f"{len(names) - len(present)} classes without a photo here"] * (
+        len(present) < len(names)
+    )
+    if left:
+        lines += ["", "Left out: " + ", ".join(left) + "."]
+    return "\n".join(lines)
+
+
+def measures(logits, labels, classes):
+    """{name: number} of macro_f1, worst_decile_recall, ece and nll; see `kdtf.metrics`."""
+    predictions = np.argmax(logits, axis=1)
+    confidence, right = top_label(logits, labels)
+    return {
+        "accuracy": float(right.mean()),
+        "mean_confidence": float(confidence.mean()),
+        "macro_f1": metrics.macro_f1_score(predictions, labels, classes),
+        "worst_decile_recall": metrics.worst_decile_recall(predictions, labels, classes),
+        "ece": calibration.expected_calibration_error(logits, labels),
+        "nll": metrics.negative_log_likelihood(logits, labels),
+    }
+
+
+def _draw_confusion(figure, colours, counts, ticks, heading):
+    side = 1.9 + 0.2 * len(ticks)
+    figure.set_size_inches(side + 0.4, side)
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(counts):
+        axes.text(
+            column,
+            row,
+            counts[row, column],
+            ha="center",
+            va="center",
+            fontsize=6,
+            color="white" if shares[row, column] > 0.5 else colours["ink"],
+        )
+    axes.set_xticks(range(len(ticks)), ticks, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(ticks)), ticks, fontsize=7)
+    axes.tick_params(length=0)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label")
+    axes.set_title(heading, fontsize=9)
+
+
+def _draw_photos(figure, colours, images, captions):
+    rows = -(-len(images) // _COLUMNS)
+    figure.set_size_inches(1.75 * _COLUMNS, 2.15 * rows)
+    places = figure.subplots(rows, _COLUMNS, squeeze=False).flat
+    for axes in places:
+        axes.set_axis_off()
+    for axes, picture, caption in zip(figure.axes, images, captions, strict=False):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(caption, fontsize=7)
+
+
+def _short(name):
+    return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"

@@ -1,0 +1,214 @@
+"""TensorBoard of a training: one run a model, with the same tags in each, on shared axes."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams import summary as hparams_summary
+
+from kdtf import metrics
+from kdtf.callbacks import event_files
+from kdtf.callbacks import figures as figures_module
+
+PHOTOS = 256
+_GROUP = "validation_photos"
+
+
+class TensorBoardFigures(keras.callbacks.Callback):
+    """Writes what TensorBoard shows of a training, after every epoch.
+
+    `<name>/train` and `<name>/validation` for everything that `fit` logs, and
+    `schedule/learning_rate` (of the step to come); of a Distiller `schedule/alpha` and, where there
+    are soft targets, `schedule/temperature`. A step is the number of epochs finished. Train and
+    validation stand on one chart in the tab of custom scalars, the layers of a functional model in
+    that of graphs.
+
+    With photos also, under `validation_photos/`: accuracy, mean_confidence, macro_f1,
+    worst_decile_recall, ece and nll; recall by class as a histogram (`recall`) and a table
+    (`recall_table`, text); pictures `confusion_matrix`, `reliability` and `hardest`, the photos of
+    the largest loss with names and probabilities. They cost a forward pass of these photos and
+    the drawing.
+
+    A continued `fit` goes on in the same folder: what a killed process had written of the epochs
+    to come is removed. Put it before `checkpoint.EpochCheckpoint` among the callbacks, so
+    that an epoch which is not repeated has been written.
+
+    It serves models of Keras 3 and of tf_keras (`kdtf.quantize`).
+
+    Args:
+      folder: the run's folder; its name is the run's name in TensorBoard.
+      photos: batches (x, labels int [batch], ...) that can be iterated again and again, such as
+        `data.evaluation_batches`, of which the first `max_photos` photos are used, so not sorted
+        by class; x is the model's input, its image (x, or x["image"]) 0..255. None: no pictures.
+      classes: names, list of str; needed with photos.
+      max_photos: at least 1.
+      every: epochs from one look at the photos to the next; the last epoch always has one.
+      hardest: photos in the picture of the hardest.
+      epochs_before: epochs that the model was trained elsewhere; steps count on from there.
+
+    Raises:
+      ValueError: photos without classes; a number out of range; with `fit`, labels outside the
+        classes.
+    """
+
+    def __init__(
+        self,
+        folder,
+        photos=None,
+        classes=(),
+        *,
+        max_photos=PHOTOS,
+        every=1,
+        hardest=12,
+        epochs_before=0,
+    ):
+        super().__init__()
+        if photos is not None and not len(classes):
+            raise ValueError("photos are given but no classes: pass the classes' names, in order")
+        for name, value, least in (
+            ("max_photos", max_photos, 1),
+            ("every", every, 1),
+            ("hardest", hardest, 1),
+            ("epochs_before", epochs_before, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value!r}")
+        self._folder, self._photos, self._classes = folder, photos, list(classes)
+        self._max_photos, self._every, self._hardest = max_photos, every, hardest
+        self._epochs_before = epochs_before
+        self._log = self._forward = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        step = self._epochs_before + epoch + 1
+        summaries = self._scalars(logs)
+        if self._photos is not None and (
+            (epoch + 1) % self._every == 0 or epoch + 1 == self.params.get("epochs")
+        ):
+            summaries += self._diagnoses()
+        if self._log is None:
+            self._log = event_files.EventLog(self._folder, step)
+            student = getattr(self.model, "student", self.model)
+            if epoch == 0 and getattr(student, "outputs", None):
+                self._log.add_graph(event_files.layer_graph(student))
+            if epoch == 0:
+                summaries.append(_overlays(logs))
+        self._log.add(step, summaries)
+
+    def on_train_end(self, logs=None):
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    # tf_keras asks its callbacks for these, and callbacks of Keras 3 have no answer: with them the
+    # class serves `fit` of both.
+
+    def _implements_train_batch_hooks(self):
+        return False
+
+    _implements_test_batch_hooks = _implements_predict_batch_hooks = _implements_train_batch_hooks
+
+    def _scalars(self, logs):
+        optimizer = self.model.optimizer
+        # The public property means the last step in tf_keras and the next one in Keras 3.
+        rate = getattr(optimizer, "_learning_rate", None)
+        rate = rate(optimizer.iterations) if callable(rate) else optimizer.learning_rate
+        schedule = {"learning_rate": float(keras.ops.convert_to_numpy(rate))}
+        for name, value in getattr(self.model, "mixture", {}).items():
+            schedule[name] = logs.get(name, value)
+        tags = {_tag(name): value for name, value in logs.items() if name not in schedule}
+        tags |= {f"schedule/{name}": value for name, value in schedule.items()}
+        return [event_files.scalar(tag, value) for tag, value in tags.items()]
+
+    def _diagnoses(self):
+        images, logits, labels = self._look()
+        about = f"The first {len(labels):,} validation photos."
+        broken = int(np.sum(~np.isfinite(logits).all(axis=1)))
+        if broken:
+            note = f"{broken:,} of {len(labels):,} photos have logits that are not finite."
+            return [event_files.text(f"{_GROUP}/diverged", note)]
+        names, classes = self._classes, len(self._classes)
+        found = figures_module.measures(logits, labels, classes)
+        summaries = [event_files.scalar(f"{_GROUP}/{name}", v, about) for name, v in found.items()]
+        recall = metrics.per_class_recall(logits.argmax(axis=1), labels, classes)
+        table = figures_module.recall_table(logits, labels, names)
+        summaries += [
+            event_files.histogram(f"{_GROUP}/recall", recall[~np.isnan(recall)], about),
+            event_files.text(f"{_GROUP}/recall_table", table, about),
+        ]
+        figures = {
+            "confusion_matrix": figures_module.confusion_figure(logits, labels, names),
+            "reliability": figures_module.reliability_figure(logits, labels),
+        }
+        if images is not None:
+            worst = figures_module.hardest(logits, labels, self._hardest)
+            figures["hardest"] = figures_module.hardest_figure(
+                images[worst], logits[worst], labels[worst], names
+            )
+        return summaries + [
+            event_files.image(f"{_GROUP}/{name}", png, about) for name, png in figures.items()
+        ]
+
+    def _look(self):
+        """Images (uint8, None if x has none), logits and labels of the first photos."""
+        if self._forward is None:
+            self._forward = tf.function(
+                lambda x: self.model(x, training=False), autograph=False, reduce_retracing=True
+            )
+        images, logits, labels = [], [], []
+        missing = self._max_photos
+        for x, y, *_ in self._photos:
+            image = np.asarray(x["image"] if isinstance(x, dict) else x)[:missing]
+            # Bytes: as many floats would take four times the memory.
+            images.append(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+            logits.append(np.asarray(self._forward(x), np.float32)[:missing])
+            labels.append(np.asarray(y)[:missing])
+            missing -= len(labels[-1])
+            if not missing:
+                break
+        shaped = image.ndim == 4 and image.shape[-1] in (1, 3)
+        return (
+            np.concatenate(images) if shaped else None,
+            np.concatenate(logits),
+            np.concatenate(labels),
+        )
+
+
+def write_hparams(folder, trial, settings, measures):
+    """Writes a model's settings and final measures for the tab of HParams.
+
+    They take the place of what was written for the folder before.
+
+    Args:
+      folder: the model's run folder, as given to its `EpochBoard`.
+      trial: str, the row's name; rows of one name are averaged.
+      settings: {name: str, bool or number; None is left out}.
+      measures: {tag: float; None is left out}.
+    """
+    settings = {name: value for name, value in settings.items() if value is not None}
+    measures = {tag: value for tag, value in measures.items() if value is not None}
+    # Every run says which columns there are, so any of them will do as the experiment's.
+    columns = hparams.hparams_config_pb(
+        [hparams.HParam(name) for name in settings], [hparams.Metric(tag) for tag in measures]
+    )
+    event_files.write_hparams(
+        folder,
+        [
+            columns,
+            hparams.hparams_pb(settings, trial_id=trial),
+            *(event_files.scalar(tag, value) for tag, value in measures.items()),
+            hparams_summary.session_end_pb(api_pb2.STATUS_SUCCESS),
+        ],
+    )
+
+
+def _tag(name):
+    measured = name.removeprefix("val_")
+    return f"{measured}/{'train' if measured == name else 'validation'}"
+
+
+def _overlays(logs):
+    both = [name for name in logs if f"val_{name}" in logs]
+    tags = {name: f"^{name}/(train|validation)$" for name in both}
+    return event_files.charts("Train and validation", tags)

@@ -1,0 +1,87 @@
+"""Numbered views of photos, so that a teacher's logits can be stored for what a student will see.
+
+View `number` of a photo is decided by a seed, the number and the photo's id, and by nothing else:
+crop, flip and colours, and, where the augmentation mixes photos, the partner and its share.
+Training without a cache draws view number e in epoch e; with one, epochs take turns through the
+stored numbers (Beyer et al., 2022, arXiv:2106.05237, show why teacher and student must see the
+same view; storing its seed with its logits is TinyViT's idea, arXiv:2207.10666).
+"""
+
+import tensorflow as tf
+
+from kdtf.data import augment
+
+
+def draw(encoded, identity, number, seed, size, augmentation):
+    """View `number` of each photo of a batch, not mixed.
+
+    Args:
+      encoded: string [batch], JPEGs.
+      identity: string [batch], the photos' ids.
+      number: int64 [], the view's number.
+      seed: int.
+      size: int, side of the view in pixels. Views of two sizes have the same crop, flip and
+        colours, resampled to each size.
+      augmentation: an `augment.Augmentation`.
+
+    Returns:
+      float32 [batch, size, size, 3], values in [0, 255].
+    """
+    return augment.training_views(encoded, _seed(identity, number, seed), size, augmentation)
+
+
+def partners(path, name, examples, number, seed):
+    """A shard's records in the order in which MixUp pairs them with those of the shard itself.
+
+    In view `number` the partner of record i is record i + k of the same shard, cyclically; k is
+    drawn from 1 to examples - 1 by seed, number and the shard's name. So partners are found
+    by reading a file from its k-th record on, whatever the order in which shards are read. (In a
+    shard of one photo it is its own partner.)
+
+    Args:
+      path: string [], the file to read.
+      name: string [], the shard's name in `dataset.json`, wherever its file may lie.
+      examples: int64 [], its records.
+      number: int64 [], the view's number.
+      seed: int.
+
+    Returns:
+      `tf.data.Dataset` of the serialized partners of records 0, 1, ...
+    """
+    others = tf.maximum(tf.cast(examples, tf.int64) - 1, 1)
+    shift = tf.random.stateless_uniform([], _seed(name, number, seed), 0, others, tf.int64) + 1
+    records = tf.data.TFRecordDataset(path)
+    return records.skip(shift).concatenate(records.take(shift))
+
+
+def mix_weights(identity, number, seed, beta):
+    """float32 [batch]: each photo's share of its mixed view, drawn from Beta(beta, beta).
+
+    (MixUp: Zhang et al., 2018, arXiv:1710.09412. Function matching takes beta = 1, the uniform
+    distribution: Beyer et al., 2022, arXiv:2106.05237.)
+    """
+
+    def share(view_seed):
+        view_seed = tf.random.experimental.stateless_fold_in(view_seed, 1)
+        draws = tf.random.stateless_gamma([2], view_seed, beta, dtype=tf.float64)
+        return tf.cast(draws[0] / tf.reduce_sum(draws), tf.float32)
+
+    seeds = _seed(identity, number, seed)
+    return tf.map_fn(share, seeds, fn_output_signature=tf.TensorSpec(()))
+
+
+def mixed(photo, partner, shares):
+    """share * photo + (1 - share) * partner of each: float32 [batch, ...] by float32 [batch]."""
+    shares = tf.reshape(shares, [-1] + [1] * (len(photo.shape) - 1))
+    return shares * photo + (1.0 - shares) * partner
+
+
+def thumbnail(view):
+    """float32 [8, 8, 3]: means over an 8x8 grid; how a stored view is recognised."""
+    return tf.image.resize(view, (8, 8), method="area")
+
+
+def _seed(identity, number, seed):
+    identity = tf.strings.to_hash_bucket_fast(identity, 2**31 - 1)
+    view = tf.cast(number, tf.int64) * 100_003 + seed
+    return tf.stack([tf.fill(tf.shape(identity), view), identity], axis=-1)

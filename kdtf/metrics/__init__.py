@@ -1,0 +1,59 @@
+"""Measures of a classifier, from logits and labels: NumPy in, plain numbers out.
+
+    classification        top_k_accuracy, macro_f1_score, per_class_recall, evaluate, ...
+    calibration           expected_calibration_error, reliability_curve, temperature_scaling
+    selective_prediction  risk_coverage_curve, confidence_threshold
+    slices                slice_accuracy, slice_differences
+    comparison            paired_difference, paired_bootstrap, seed_difference
+    error_analysis        what is mistaken for what
+    intervals, bootstrap  proportion_interval, mean_interval, BootstrapStatistics
+
+Nothing here imports TensorFlow.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "classification": [
+            "brier_score_loss",
+            "correct_by_group",
+            "evaluate",
+            "head_classes",
+            "label_ranks",
+            "macro_f1_score",
+            "mid_classes",
+            "negative_log_likelihood",
+            "per_class_recall",
+            "tail_classes",
+            "teacher_agreement",
+            "top_k_accuracy",
+            "worst_decile_recall",
+        ],
+        "calibration": [
+            "classwise_calibration_error",
+            "expected_calibration_error",
+            "fit_temperature",
+            "reliability_curve",
+            "temperature_scaling",
+        ],
+        "selective_prediction": [
+            "answered",
+            "area_under_risk_coverage",
+            "confidence_threshold",
+            "risk_coverage_curve",
+        ],
+        "slices": ["slice_accuracy", "slice_differences"],
+        "comparison": [
+            "needed_seeds",
+            "needed_test_examples",
+            "paired_bootstrap",
+            "paired_difference",
+            "seed_difference",
+            "verdict",
+        ],
+        "intervals": ["mean_interval", "proportion_interval"],
+        "bootstrap": ["BootstrapStatistics", "bootstrap_interval"],
+    },
+)

@@ -1,0 +1,13 @@
+"""A run's results as a page for people.
+
+write  report.html, report.md and report_curves.png of a run directory
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "page": ["gates", "write"],
+    },
+)

@@ -1,0 +1,1 @@
+"""Studies: many pairs of students under many conditions, and what distillation gained."""

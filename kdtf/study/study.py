@@ -1,0 +1,220 @@
+"""When does distillation help? Pairs of students under many conditions, and the gain of each.
+
+    python recipes/when_it_helps.py --data shards/ --teacher teacher.keras weak.keras \\
+        --weights mobilenet_v3_small_imagenet.npz --frozen-blocks 8 --run-dir runs/when
+
+Along each axis one thing changes: the share of labelled photos, the same with all other photos
+added through the teacher alone, the share of wrong labels, the length of training, the student's
+width, the teacher. A baseline student learns from the labels, a distilled one from labels and
+teacher (Hinton et al., 2015, arXiv:1503.02531): same start, photos, views, order and steps. All
+settings are fixed beforehand; the test photos are looked at once, to measure.
+
+Each training is a file in `<run-dir>/jobs`; given the same command again, a killed study continues,
+and more axes, seeds or teachers may be added. `study.json`, `table.md`, `gains.png` (top-1) and
+`parts.png` (head, mid and tail classes) are written whenever a point is complete.
+
+Cost: the teacher looks at `views` views of each photo once. A training costs what the printed plan
+says; --frozen-blocks 8 makes it several times cheaper. What it gave: docs/when_it_helps.md.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+from kdtf import data, files, formatting, teachers
+from kdtf.pipeline import evaluation, teacher_training
+from kdtf.pipeline.run_config import check_or_write
+from kdtf.study import conditions, effects, view_cache
+from kdtf.study import trainer as trainer_module
+
+# Measured on one core of a 2.5 GHz Xeon, for the first estimate: seconds to train on a photo.
+TRAINING_SECONDS = 0.14e-6 * 3  # for each pixel of a whole student
+FROZEN_SHARE = 0.3  # what is left of it with blocks frozen
+
+
+class Study:
+    """A study's directory, data and plan.
+
+    Args:
+      directory: where everything goes.
+      info: `kdtf.data.DatasetInfo` with splits train, val and test.
+      settings: `pair_training.Settings`.
+      teacher_paths: {name: .keras file}; the first is the base's.
+      axes: names, of `conditions.AXES`.
+      seeds: ints, at least two different ones.
+
+    Raises:
+      ValueError: axes, seeds or settings that do not fit together, or that differ from what the
+        directory holds.
+    """
+
+    def __init__(self, directory, info, settings, teacher_paths, axes, seeds):
+        if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
+            raise ValueError(f"an interval needs at least 2 different seeds, got {list(seeds)}")
+        if "width" in axes and settings.weights:
+            raise ValueError(
+                f"the axis 'width' needs students that start at random, {settings.weights} fits "
+                "one width: leave out the axis or --weights"
+            )
+        self.directory, self.info, self.settings = Path(directory), info, settings
+        self.teacher_paths, self.seeds = teacher_paths, tuple(seeds)
+        self.points = conditions.points(axes, list(teacher_paths))
+        self.jobs = conditions.jobs(self.points, self.seeds)
+        known = asdict(settings) | {"data_sha256": info.sha256()}
+        check_or_write(self.directory / "config.json", known)
+        self.results = self._finished()
+
+    def plan(self):
+        """Text: what is to be trained, and about how long it takes."""
+        left = [job for job in self.jobs if job.name not in self.results]
+        return (
+            f"{len(self.points)} points, {len(self.jobs)} trainings, {len(left)} of them left "
+            f"(about {formatting.duration(self._seconds(left))} on this machine, idle, and before "
+            "that the teachers' views unless they are in the run directory)"
+        )
+
+    def run(self):
+        """Trains what is left and writes the findings; returns `gains.measure`'s rows."""
+        memory = self._read_views()
+        self._labels = {
+            split: evaluation.read_truth(self.info, split).labels
+            for split in ("train", "val", "test")
+        }
+        self._teachers = {
+            name: float(np.mean(memory[name]["test"].argmax(axis=1) == self._labels["test"]))
+            for name in self.teacher_paths
+        }
+        trainer = trainer_module.Trainer(self.info, self.settings, memory, self._labels)
+        for number, job in enumerate(self.jobs):
+            if job.name not in self.results:
+                result = trainer.run(job)
+                path = self.directory / "jobs" / f"{job.name}.json"
+                files.write_text(path, json.dumps(result) + "\n")
+                self.results[job.name] = result
+                left = [job for job in self.jobs if job.name not in self.results]
+                print(
+                    f"[{number + 1}/{len(self.jobs)}] {job.name}: top-1 "
+                    f"{formatting.percent(result['metrics']['top1'])}, "
+                    f"{formatting.duration(result['seconds'])}; about "
+                    f"{formatting.duration(self._seconds(left))} left",
+                    flush=True,
+                )
+                if self._point_ends_before(number + 1):
+                    self.report()
+        return self.report()
+
+    def report(self):
+        """Writes study.json, table.md and the curves of what is finished; returns the rows."""
+        rows = effects.measure(self.points, self.results, self.seeds, self._labels["test"])
+        study = {
+            "settings": asdict(self.settings),
+            "teachers": self._teachers,
+            "test_examples": len(self._labels["test"]),
+            "points": rows,
+        }
+        files.write_text(self.directory / "study.json", json.dumps(study, indent=1) + "\n")
+        files.write_text(self.directory / "table.md", effects.table(rows))
+        if any(row["gain"] is not None for row in rows):
+            effects.draw(self.directory, rows)
+        return rows
+
+    def _point_ends_before(self, number):
+        """Whether the job of this number, if there is one, is of another condition."""
+        following = self.jobs[number : number + 1]
+        return all(job.condition != self.jobs[number - 1].condition for job in following)
+
+    def _read_views(self):
+        settings, classes = self.settings, len(self.info.classes)
+
+        def student():
+            if not settings.frozen_blocks:
+                return view_cache.pixels(settings.image_size)
+            whole = trainer_module.build_student(settings, classes, 1.0, steps=1)
+            trunk, _ = trainer_module.split_student(whole, settings.frozen_blocks)
+            return view_cache.features(trunk)
+
+        readers = {"student": student} | {
+            name: lambda path=path: view_cache.logits(teachers.load([path]), classes)
+            for name, path in self.teacher_paths.items()
+        }
+        return view_cache.read_views(
+            self.directory / "views",
+            self.info,
+            readers,
+            views=settings.views,
+            view_size=settings.view_size,
+        )
+
+    def _finished(self):
+        results = {}
+        for job in self.jobs:
+            path = self.directory / "jobs" / f"{job.name}.json"
+            if path.exists():
+                results[job.name] = json.loads(path.read_text())
+        return results
+
+    def _seconds(self, left):
+        """Seconds that jobs take at the pace of the last ten, or at one measured elsewhere."""
+        settings = self.settings
+        examples = self.info.split("train").examples
+        photos = sum(
+            settings.steps(examples, job.condition.length) * settings.batch_size for job in left
+        )
+        done = list(self.results.values())[-10:]
+        if done:
+            pace = np.median([result["seconds"] / result["photos"] for result in done])
+        else:
+            pace = TRAINING_SECONDS * settings.image_size**2
+            pace *= FROZEN_SHARE if settings.frozen_blocks else 1
+        return float(photos * pace)
+
+
+def parse(argv=None):
+    """The parsed command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="directory with dataset.json and shards")
+    add("--teacher", required=True, nargs="+", help=".keras files; the first is the base's")
+    add("--run-dir", required=True, help="where everything goes")
+    add("--axes", nargs="+", choices=tuple(conditions.AXES), help="default: all that fit")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
+    default = trainer_module.Settings()
+    for field in fields(default):
+        standard = getattr(default, field.name)
+        kind = str if standard is None else type(standard)
+        flag = "--" + field.name.replace("_", "-")
+        add(flag, type=kind, default=standard, help="default %(default)s")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse(argv)
+    with teacher_training.report_errors():
+        settings = trainer_module.Settings(
+            **{field.name: getattr(args, field.name) for field in fields(trainer_module.Settings)}
+        )
+        paths = {Path(path).stem: path for path in args.teacher}
+        if len(paths) < len(args.teacher):
+            raise ValueError(f"teachers need different file names, got {args.teacher}")
+        axes = args.axes
+        if axes is None:
+            unfit = {"teacher"} if len(paths) < 2 else set()
+            unfit |= {"width"} if settings.weights else set()
+            axes = [axis for axis in conditions.AXES if axis not in unfit]
+        info = data.DatasetInfo.load(args.data)
+        study = Study(args.run_dir, info, settings, paths, axes, args.seeds)
+        print(study.plan(), flush=True)
+        rows = study.run()
+    print(effects.table(rows))
+
+
+if __name__ == "__main__":
+    main()

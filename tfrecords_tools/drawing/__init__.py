@@ -1,0 +1,1 @@
+"""Shelf photos drawn from products, stores and cameras."""
