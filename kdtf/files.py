@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import secrets
 from pathlib import Path
 
@@ -40,3 +41,25 @@ def write_bytes(path, content):
     """Writes bytes, whole or not at all."""
     with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+def write_json(path, value):
+    """Writes a value as JSON, whole or not at all; infinities and NaN are refused.
+
+    Raises:
+      ValueError: a number that JSON does not have.
+    """
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path):
+    """What a JSON file holds.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is not JSON; names the file.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error

@@ -280,7 +280,7 @@ def remember(out, name, signature, written):
       written: NamedTuple of the shard's facts, its `sha256` among them.
     """
     facts = {"signature": signature, "written": written._asdict()}
-    files.write_text(_facts_path(out, name), json.dumps(facts))
+    files.write_json(_facts_path(out, name), facts)
 
 
 def recall(out, name, signature):

@@ -94,7 +94,7 @@ class Evaluation:
                 **{f"{split}_labels": self._truths[split].labels for split in SPLITS},
             )
         measured = summarise(logits, self._truths, self._train_counts)
-        files.write_text(path, json.dumps(measured, indent=1) + "\n")
+        files.write_json(path, measured)
 
     def collect_mistakes(self, name):
         """What the measured model `name` gets wrong, with small photos, unless that is done."""
@@ -110,7 +110,7 @@ class Evaluation:
             if position in shown:
                 jpeg = base64.b64encode(error_analysis.thumbnail(example.encoded)).decode()
                 shown[position] |= {"id": example.id, "jpeg": jpeg}
-        files.write_text(path, json.dumps({"student": name, **found}) + "\n")
+        files.write_json(path, {"student": name, **found})
 
     def measure_layers(self, name, student, tflite_path, photos):
         """How far each layer of a rounded file is from the float student's, unless that is done.
@@ -130,7 +130,7 @@ class Evaluation:
         for row in rows:
             # JSON has no infinity: no error at all is null.
             row["snr_db"] = None if math.isinf(row["snr_db"]) else row["snr_db"]
-        files.write_text(path, json.dumps({"student": name, "layers": rows}, indent=1) + "\n")
+        files.write_json(path, {"student": name, "layers": rows})
 
     def classes(self):
         """List of dict of name, train_examples and test_examples, in the order of the logits."""

@@ -117,7 +117,7 @@ def _judge(store, run_dir, config, tolerance, info, results):
         "gates": results["gates"],
         "comparison": compared,
     }
-    files.write_text(run_dir / "promotion.json", json.dumps(record, indent=1) + "\n")
+    files.write_json(run_dir / "promotion.json", record)
     print(table(record))
     if not passed:
         failed = sum(not check["passed"] for check in checks)

@@ -17,7 +17,7 @@ def check_or_write(path, settings):
     """
     settings = json.loads(json.dumps(settings))
     if not path.exists():
-        files.write_text(path, json.dumps(settings, indent=1) + "\n")
+        files.write_json(path, settings)
         return
     earlier = json.loads(path.read_text())
     changed = [key for key in settings if earlier.get(key) != settings[key]]

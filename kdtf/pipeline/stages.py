@@ -338,4 +338,4 @@ class Run:
         return json.loads((self.directory / name).read_text())
 
     def _write_json(self, path, value):
-        files.write_text(path, json.dumps(value, indent=1) + "\n")
+        files.write_json(path, value)

@@ -135,7 +135,7 @@ def main(argv=None):
                 distill.distill(run_dir, config)
         runs.append(json.loads(finished.read_text()))
     summary = summarise(runs)
-    files.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    files.write_json(folder / "summary.json", summary)
     files.write_text(folder / "summary.md", table(summary))
     print(table(summary))
 

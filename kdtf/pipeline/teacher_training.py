@@ -14,7 +14,6 @@ gave: docs/grocery.md.
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import time
@@ -212,7 +211,7 @@ def train(info, config, out, *, verbose=1):
     }
     with files.atomic_write(out) as partial:
         model.save(partial)
-    files.write_text(out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    files.write_json(out.with_suffix(".json"), facts)
     checkpoint.path.unlink()
     return model, checkpoint.history
 

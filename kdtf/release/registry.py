@@ -222,7 +222,7 @@ class Registry:
             {"time": _now(), "action": action, "version": version, "replaced": state["deployed"]}
         )
         state["deployed"] = version
-        files.write_text(self.folder / REGISTRY, json.dumps(state, indent=1) + "\n")
+        files.write_json(self.folder / REGISTRY, state)
 
 
 def _entry(state, version):

@@ -95,7 +95,7 @@ class Study:
             if job.name not in self.results:
                 result = trainer.run(job)
                 path = self.directory / "jobs" / f"{job.name}.json"
-                files.write_text(path, json.dumps(result) + "\n")
+                files.write_json(path, result)
                 self.results[job.name] = result
                 left = [job for job in self.jobs if job.name not in self.results]
                 print(
@@ -118,7 +118,7 @@ class Study:
             "test_examples": len(self._labels["test"]),
             "points": rows,
         }
-        files.write_text(self.directory / "study.json", json.dumps(study, indent=1) + "\n")
+        files.write_json(self.directory / "study.json", study)
         files.write_text(self.directory / "table.md", effects.table(rows))
         if any(row["gain"] is not None for row in rows):
             effects.draw(self.directory, rows)
