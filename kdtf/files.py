@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path):
+def atomic_write(path):
     """Context of a path beside `path`, with its suffix, that takes its place at the end.
 
     Where the block raises, nothing is left behind and what stood at `path` stays. Missing parent
@@ -33,13 +33,13 @@ def file_sha256(path):
 
 def write_text(path, text):
     """Writes text as UTF-8, whole or not at all."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path, content):
     """Writes bytes, whole or not at all."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(content)
 
 

@@ -30,6 +30,7 @@ import tensorflow as tf
 
 from kdtf import benchmark, export, quantize, students
 from kdtf.export import runtime, subprocess_check
+from kdtf.students import networks
 
 
 def naive_int8(student, photos, path):
@@ -53,14 +54,14 @@ def naive_int8(student, photos, path):
 
 def plain_student(classes, image_size, squeeze):
     """The student with ReLU for every hard-swish and, unless `squeeze`, without its gates."""
-    activate = students._Blocks.activate
+    activate = networks._Blocks.activate
 
     def relu(self, x, kind, name):
         return activate(self, x, "relu" if kind == "hard_swish" else kind, name)
 
-    patches = [mock.patch.object(students._Blocks, "activate", relu)]
+    patches = [mock.patch.object(networks._Blocks, "activate", relu)]
     if not squeeze:
-        skip = mock.patch.object(students._Blocks, "squeeze_excite", lambda self, x, name: x)
+        skip = mock.patch.object(networks._Blocks, "squeeze_excite", lambda self, x, name: x)
         patches.append(skip)
     for patch in patches:
         patch.start()

@@ -120,14 +120,14 @@ def test_two_replicas_equal_one_device():
         import keras, numpy as np
         import small_models as t
         from kdtf import losses
-        from kdtf.distiller import Distiller
-        from kdtf.taps import Hint
+        from kdtf.distillation.distiller import Distiller
+        from kdtf.distillation.features import FeatureLoss
 
         def run():
             teacher, student = t.mlp(1), t.mlp(2)
             keras.utils.set_random_seed(3)
             adapter = keras.layers.Dense(7, kernel_regularizer="l2")
-            hint = Hint("hidden", "hidden", losses.hint_mse, adapter=adapter)
+            hint = FeatureLoss("hidden", "hidden", losses.hint_mse, adapter=adapter)
             distiller = Distiller(student, teacher, feature_losses=[hint], log_agreement=True,
                                   alpha=lambda step: 0.5 + tf.cast(step, tf.float32) / 100)
             distiller.compile(keras.optimizers.SGD(0.1), t.HARD, metrics=["accuracy"])

@@ -261,11 +261,12 @@ x = keras.Input((8, 8, 3), name="image")
 model = keras.Model(x, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(
     keras.layers.Conv2D(4, 3)(x))))
 model(tf.zeros((1, 8, 8, 3)))
-from kdtf import export, tflite
+from kdtf import export
+from kdtf.export import runtime
 for stream in (sys.stdout, sys.stderr):
     print("<start>", file=stream, flush=True)
 path = export.to_tflite(model, sys.argv[1])
-tflite.predict(path, tf.ones((2, 8, 8, 3)))
+runtime.predict(path, tf.ones((2, 8, 8, 3)))
 for stream in (sys.stdout, sys.stderr):
     print("<end>", file=stream, flush=True)
 """

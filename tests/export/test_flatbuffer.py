@@ -85,7 +85,7 @@ def test_softmax_is_appended(quantized, float_file, int_file, written):
     path = written(with_softmax)
     assert flatbuffer.builtin_ops(path) == [*flatbuffer.operators_of(content), "SOFTMAX"]
     np.testing.assert_allclose(runtime.predict(path, X), want, atol=1e-6)
-    runner = flatbuffer.Interpreter(model_path=str(path)).get_signature_runner()
+    runner = runtime.Interpreter(model_path=str(path)).get_signature_runner()
     ((name, output),) = runner.get_output_details().items()
     assert name == "probabilities" and output["dtype"] == np.float32
     assert output["shape"].tolist() == [1, 3]

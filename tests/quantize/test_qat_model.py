@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from kdtf import export, model_inputs, quantize, students
 from kdtf.export import flatbuffer, runtime, subprocess_check
 from kdtf.quantize import fake_quant, folding
+from kdtf.students import networks
 
 LINEAR = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 INT8, INT32, FLOAT32 = (schema.TensorType.INT8, schema.TensorType.INT32, schema.TensorType.FLOAT32)
@@ -82,8 +83,8 @@ def head(x, classes=4):
 def mobilenet(**options):
     """Each kind of block once: 4 of 11, because converting takes as long as there are layers."""
     with pytest.MonkeyPatch.context() as patch:
-        blocks = students._SMALL_BLOCKS
-        patch.setattr(students, "_SMALL_BLOCKS", (blocks[0], *blocks[2:5]))
+        blocks = networks._SMALL_BLOCKS
+        patch.setattr(networks, "_SMALL_BLOCKS", (blocks[0], *blocks[2:5]))
         return students.mobilenet_v3_small(5, 32, width=0.35, **options)
 
 
@@ -412,7 +413,7 @@ def test_weights_are_symmetric_with_a_scale_per_channel(made, file):
 
 
 def test_the_signature(made, file):
-    runner = flatbuffer.Interpreter(model_path=str(file)).get_signature_runner()
+    runner = runtime.Interpreter(model_path=str(file)).get_signature_runner()
     assert set(runner.get_input_details()) == {tensor.name for tensor in made.student.inputs}
     ((name, logits),) = runner.get_output_details().items()
     assert name == "logits" and logits["dtype"] == np.float32
@@ -446,7 +447,7 @@ def test_probabilities(tiny, tmp_path):
     path = export.to_tflite(tiny.model, tmp_path / "x.tflite", probabilities=True)
     assert flatbuffer.builtin_ops(path)[-1] == "SOFTMAX"
     assert subprocess_check.probe(path)["nodes_outside"] == []
-    runner = flatbuffer.Interpreter(model_path=str(path)).get_signature_runner()
+    runner = runtime.Interpreter(model_path=str(path)).get_signature_runner()
     assert list(runner.get_output_details()) == ["probabilities"]
     got = runtime.predict(path, tiny.batch)
     assert got.dtype == np.float32
