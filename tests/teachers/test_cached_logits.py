@@ -435,7 +435,7 @@ remember, write_shard = shards.remember, cache_logits.write_shard
 def die_in_the_second(path, info, settings, shard, score, progress):
     if shard == 1:
         def die(images):  # as the writer would: its file is half there
-            with files.replacing(path) as partial:
+            with files.atomic_write(path) as partial:
                 partial.write_bytes(b"half a shard")
                 os.kill(os.getpid(), signal.SIGKILL)
         progress = die
