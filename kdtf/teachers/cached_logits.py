@@ -277,7 +277,7 @@ def view_batches(info, settings, shard, number, batch_size, columns=()):
     """
     path = tf.constant(info.paths(settings.split)[shard])
     photos = info.split(settings.split).shards[shard]
-    parse = data.photo_parser(info, columns)
+    parse = data.example_parser(info, columns)
     seed, size, augmentation = settings.seed, settings.image_size, settings.augmentation
 
     def drawn(records):
