@@ -33,7 +33,7 @@ def build(
     lists=None,
     class_names=None,
     root=None,
-    split_shares=None,
+    split_fractions=None,
     max_side=None,
     quality=95,
     examples_per_shard=512,
@@ -50,7 +50,7 @@ def build(
       lists: {split: list file}, relative to the folder `source`, or None.
       class_names: CSV (name, number) for numeric labels, relative to `source` too, or None.
       root: folder that a CSV's relative paths start from; the CSV's own if None.
-      split_shares: {split: share} for photos whose split the source does not say, or None.
+      split_fractions: {split: fraction} for photos whose split the source does not say, or None.
       max_side: longest side of a stored photo in pixels, or None.
       quality: JPEG quality of what must be re-encoded.
       examples_per_shard: photos per shard.
@@ -83,12 +83,12 @@ def build(
         photos, classes = sources.from_lists({"": Path(source).absolute()}, root, class_names)
     else:
         raise ValueError(f"{source} is neither a folder, a CSV file nor tfds:NAME")
-    if split_shares is None and any(not photo.split for photo in photos):
+    if split_fractions is None and any(not photo.split for photo in photos):
         raise ValueError(
             f"{source} does not say which split a photo belongs to: "
             "add --split train=0.8,val=0.1,test=0.1"
         )
-    photos = sources.assign_splits(photos, split_shares, seed) if split_shares else photos
+    photos = sources.assign_splits(photos, split_fractions, seed) if split_fractions else photos
     result = write_dataset(
         out,
         photos,
@@ -116,9 +116,9 @@ def summary(info, duplicates, shown=10):
             line += f" (imbalance {max(present) / min(present):.1f})"
         lines.append(line + (f", {split.unlabelled} unlabelled" if split.unlabelled else ""))
         for column, missing in split.missing.items():
-            share = missing / split.examples
+            fraction = missing / split.examples
             values = len(info.metadata[column])
-            lines.append(f"         {column}: {values} values, {share:.1%} missing")
+            lines.append(f"         {column}: {values} values, {fraction:.1%} missing")
     train = info.splits.get("train")
     if train:
         for order, title in ((-1, "most"), (1, "fewest")):
@@ -136,11 +136,11 @@ def summary(info, duplicates, shown=10):
     return "\n".join(lines)
 
 
-def parse_shares(text):
+def parse_fractions(text):
     """{"train": 0.8, ...} of "train=0.8,..."; ValueError if it is not of that form."""
     try:
         pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): float(share) for name, share in pairs}
+        return {name.strip(): float(fraction) for name, fraction in pairs}
     except ValueError:
         raise ValueError(f"--split wants train=0.8,val=0.1,test=0.1, got {text!r}") from None
 
@@ -175,7 +175,7 @@ def main(argv=None):
             lists=lists,
             class_names=args.class_names,
             root=args.root,
-            split_shares=parse_shares(args.split) if args.split else None,
+            split_fractions=parse_fractions(args.split) if args.split else None,
             max_side=args.max_side,
             quality=args.quality,
             examples_per_shard=args.examples_per_shard,

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from photo_folders import SHARES, contents, folder_of_photos, noise, saved
+from photo_folders import FRACTIONS, contents, folder_of_photos, noise, saved
 from PIL import Image
 
 from kdtf import data
@@ -37,7 +37,7 @@ def test_truncated_photo_is_named(tmp_path):
     broken = tmp_path / "in" / "pear" / "1.jpg"
     broken.write_bytes(broken.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"pear/1\.jpg cannot be read as a photo.*truncated"):
-        build.build(tmp_path / "in", tmp_path / "out", split_shares=SHARES, workers=1)
+        build.build(tmp_path / "in", tmp_path / "out", split_fractions=FRACTIONS, workers=1)
     assert not (tmp_path / "out" / data.MANIFEST).exists()
     assert not list((tmp_path / "out").glob(".partial*"))
 
@@ -46,7 +46,7 @@ def test_a_file_that_is_no_photo_is_named(tmp_path):
     folder_of_photos(tmp_path / "in", {"apple": 2})
     (tmp_path / "in" / "apple" / "notes.txt").write_text("ripe")
     with pytest.raises(ValueError, match=r"apple/notes\.txt is not a photo that Pillow knows"):
-        build.build(tmp_path / "in", tmp_path / "out", split_shares=SHARES, workers=1)
+        build.build(tmp_path / "in", tmp_path / "out", split_fractions=FRACTIONS, workers=1)
 
 
 def test_csv_with_metadata_and_byte_order_mark(tmp_path):
@@ -72,7 +72,7 @@ def test_csv_with_metadata_and_byte_order_mark(tmp_path):
     assert validate.validate(info.directory) == []
 
 
-def test_a_source_without_splits_needs_shares(tmp_path):
+def test_a_source_without_splits_needs_fractions(tmp_path):
     folder_of_photos(tmp_path / "in", {"fig": 2})
     with pytest.raises(ValueError, match="does not say which split.*--split train=0.8"):
         build.build(tmp_path / "in", tmp_path / "out")
@@ -128,7 +128,7 @@ def test_worker_count_does_not_change_a_byte(tmp_path):
     root = folder_of_photos(tmp_path / "in", {"fig": 7, "pear": 5})
     for workers in (1, 2):
         out = tmp_path / f"out{workers}"
-        build.build(root, out, split_shares=SHARES, workers=workers, examples_per_shard=3)
+        build.build(root, out, split_fractions=FRACTIONS, workers=workers, examples_per_shard=3)
     assert contents(tmp_path / "out1") == contents(tmp_path / "out2")
 
 
@@ -149,7 +149,7 @@ def test_leaks_are_found_and_summed_up(tmp_path, capsys):
     assert "duplicates: 2 pairs" in text
 
 
-def test_command_line_with_shares(tmp_path, capsys):
+def test_command_line_with_fractions(tmp_path, capsys):
     root = folder_of_photos(tmp_path / "in", {"fig": 10, "pear": 10})
     arguments = ["--source", str(root), "--out", str(tmp_path / "out"), "--workers", "1"]
     with pytest.raises(SystemExit, match="--split"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_folders import SHARES, folder_of_photos, noise, saved
+from photo_folders import FRACTIONS, folder_of_photos, noise, saved
 from PIL import Image
 
 from tfrecords_tools import sources
@@ -237,7 +237,7 @@ def unassigned(counts):
 
 
 def test_assign_splits_by_hand():
-    photos = assign_splits(unassigned({"a": 10, "b": 20, "c": 1}), SHARES)
+    photos = assign_splits(unassigned({"a": 10, "b": 20, "c": 1}), FRACTIONS)
     found = Counter((p.label, p.split) for p in photos)
     assert found == {
         ("a", "train"): 8, ("a", "val"): 1, ("a", "test"): 1,
@@ -248,13 +248,13 @@ def test_assign_splits_by_hand():
 
 def test_remainders_add_up_over_classes():
     """Ten classes of five photos: half a photo each for val and test, five photos together."""
-    photos = assign_splits(unassigned({f"c{i}": 5 for i in range(10)}), SHARES)
+    photos = assign_splits(unassigned({f"c{i}": 5 for i in range(10)}), FRACTIONS)
     assert Counter(p.split for p in photos) == {"train": 40, "val": 5, "test": 5}
 
 
 def test_photos_without_a_label_are_for_training():
-    for shares in (SHARES, dict(reversed(SHARES.items()))):
-        photos = assign_splits(unassigned({"a": 10, None: 20}), shares)
+    for fractions in (FRACTIONS, dict(reversed(FRACTIONS.items()))):
+        photos = assign_splits(unassigned({"a": 10, None: 20}), fractions)
         assert {p.split for p in photos if p.label is None} == {"train"}
         assert Counter(p.split for p in photos if p.label) == {"train": 8, "val": 1, "test": 1}
 
@@ -275,29 +275,31 @@ def test_photos_with_a_split_keep_it():
 )
 def test_assign_splits_properties(counts, weights, seed, data_):
     names = ["train", "val", "test"][: len(weights)]
-    shares = {n: w / sum(weights) for n, w in zip(names, weights, strict=True)}
+    fractions = {n: w / sum(weights) for n, w in zip(names, weights, strict=True)}
     photos = unassigned(counts)
-    found = assign_splits(photos, shares, seed)
+    found = assign_splits(photos, fractions, seed)
     assert [replace(p, split="") for p in found] == photos
     shuffled = data_.draw(st.permutations(photos))
-    assert {p.id: p.split for p in assign_splits(shuffled, shares, seed)} == {
+    assert {p.id: p.split for p in assign_splits(shuffled, fractions, seed)} == {
         p.id: p.split for p in found
     }
     per_class = Counter((p.label, p.split) for p in found)
     for label, count in counts.items():
         assert per_class[label, "train"] >= 1
-        if count * shares["train"] >= 1:  # else the first split's one photo is taken from another
-            for name, share in shares.items():
-                assert abs(per_class[label, name] - count * share) < 1 + 1e-9
+        if (
+            count * fractions["train"] >= 1
+        ):  # else the first split's one photo is taken from another
+            for name, fraction in fractions.items():
+                assert abs(per_class[label, name] - count * fraction) < 1 + 1e-9
 
 
 def test_the_seed_of_the_splits_matters():
     photos = unassigned({"a": 40})
-    first, second = (assign_splits(photos, SHARES, seed) for seed in (0, 1))
+    first, second = (assign_splits(photos, FRACTIONS, seed) for seed in (0, 1))
     assert [p.split for p in first] != [p.split for p in second]
 
 
-@pytest.mark.parametrize("shares", [{"train": 0.8}, {"train": 1.2, "val": -0.2}])
-def test_shares_must_sum_to_one(shares):
+@pytest.mark.parametrize("fractions", [{"train": 0.8}, {"train": 1.2, "val": -0.2}])
+def test_fractions_must_sum_to_one(fractions):
     with pytest.raises(ValueError, match="sum to 1"):
-        assign_splits(unassigned({"a": 3}), shares)
+        assign_splits(unassigned({"a": 3}), fractions)
