@@ -77,6 +77,11 @@ def count(number, noun):
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def shortened(name, most=22):
+    """A name of at most `most` characters, cut with an ellipsis."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
 def duration(seconds):
     """Seconds as "4.2 s", "3 min 5 s" or "1 h 2 min"."""
     if not known(seconds):
