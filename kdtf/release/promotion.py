@@ -131,22 +131,8 @@ def compare(deployed, candidate, labels, train_counts, columns, seen=None, toler
     tolerance = tolerance or Tolerance()
     labels = np.asarray(labels)
     seen = np.zeros(len(labels), bool) if seen is None else np.asarray(seen)
-    for name, length in (
-        ("deployed", len(deployed.logits)),
-        ("candidate", len(candidate.logits)),
-        ("seen", len(seen)),
-    ):
-        if length != len(labels):
-            raise ValueError(
-                f"{name} is about {length} photos, labels about {len(labels)}: pass the same ones"
-            )
-    known = np.isin(candidate.classes, deployed.classes)[labels]
+    known = _known(deployed, candidate, labels, seen)
     kept = known & ~seen
-    if not kept.any():
-        raise ValueError(
-            f"none of {len(labels)} test photos is left to compare: {int((~known).sum())} are of "
-            f"classes that the deployed file does not know, {int(seen.sum())} were trained on"
-        )
     names = np.asarray(candidate.classes)[labels[kept]]
     right = [
         np.asarray(answers.classes)[answers.logits[kept].argmax(axis=1)] == names
@@ -192,6 +178,26 @@ def compare(deployed, candidate, labels, train_counts, columns, seen=None, toler
         ],
         differences=differences,
     )
+
+
+def _known(deployed, candidate, labels, seen):
+    """Bool [examples]: whether both files know a photo's class; ValueError where none is left."""
+    for name, length in (
+        ("deployed", len(deployed.logits)),
+        ("candidate", len(candidate.logits)),
+        ("seen", len(seen)),
+    ):
+        if length != len(labels):
+            raise ValueError(
+                f"{name} is about {length} photos, labels about {len(labels)}: pass the same ones"
+            )
+    known = np.isin(candidate.classes, deployed.classes)[labels]
+    if not (known & ~seen).any():
+        raise ValueError(
+            f"none of {len(labels)} test photos is left to compare: {int((~known).sum())} are of "
+            f"classes that the deployed file does not know, {int(seen.sum())} were trained on"
+        )
+    return known
 
 
 def _parts(labels, train_counts, columns):
