@@ -9,7 +9,7 @@ from kdtf.report.table import Section
 _LINES = {results.BASELINE: ("--", "s"), results.DISTILLED: ("-", "o")}
 _CURVES = (
     ("val_accuracy", "Validation accuracy", formatting.percent, 100, "accuracy, %"),
-    ("label_loss", "Hard loss", formatting.decimal, 1, "cross-entropy, nats"),
+    ("label_loss", "Label loss", formatting.decimal, 1, "cross-entropy, nats"),
 )
 
 

@@ -12,8 +12,8 @@ def test_histories_with_gaps_and_single_epochs(tmp_path):
     html, _ = written(tmp_path, results)
     alts = " ".join(Page(html).alts)
     assert "Validation accuracy by epoch: Baseline ends at 50.0 %." in alts
-    assert "Hard loss by epoch: Distilled ends at 1.000." in alts
-    # A distilled student's whole loss holds the teacher's part: no stand-in for the hard loss.
+    assert "Label loss by epoch: Distilled ends at 1.000." in alts
+    # A distilled student's whole loss holds the teacher's part: no stand-in for the label loss.
     results["history"] = {"distilled": {"loss": [2.0, 1.0]}}
     html, _ = written(tmp_path, results)
-    assert "Hard loss" not in " ".join(Page(html).alts)
+    assert "Label loss" not in " ".join(Page(html).alts)
