@@ -5,11 +5,6 @@ import math
 NOT_MEASURED = "not measured"
 
 
-def title(name):
-    """A model's name: "distilled_int8" -> "Distilled int8"."""
-    return name.replace("_", " ").capitalize()
-
-
 def known(value):
     """Whether a value was measured and is finite."""
     return value is not None and math.isfinite(value)
@@ -62,9 +57,9 @@ def span(interval):
     return f"interval {ends(interval)}"
 
 
-def confidence(verdict):
-    """The confidence of a verdict's interval, "95 %"."""
-    return f"{100 * verdict.get('confidence', 0.95):g} %"
+def confidence(fraction):
+    """The confidence of an interval, "95 %", which it is where None."""
+    return f"{100 * (0.95 if fraction is None else fraction):g} %"
 
 
 def p_value(value):
@@ -75,6 +70,11 @@ def p_value(value):
 def count(number, noun):
     """Number and noun: "1 seed", "3 seeds"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def shortened(name, most=22):
+    """A name of at most `most` characters, cut with an ellipsis."""
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def duration(seconds):

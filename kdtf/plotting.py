@@ -80,6 +80,11 @@ def drawing(heading, alt, draw, *data, note=""):
     return Drawing(heading, alt, re.sub(r"\s*\n\s*", "\n", text).strip(), note)
 
 
+def model_colour(colours, model):
+    """The colour of a `results.Model`: its role decides."""
+    return colours.get(model.role, colours["other"])
+
+
 def hint(text):
     """The gid by which an artist tells more when pointed at."""
     return _HINT + text

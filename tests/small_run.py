@@ -2,14 +2,15 @@
 
 import base64
 import io
-import json
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 
-from kdtf import metrics, report
+from kdtf import files, metrics, release, results
 from kdtf.metrics import comparison, error_analysis, slices
 from kdtf.pipeline import evaluation
+from kdtf.results import Results
 
 CLASSES = 12
 PHOTOS = 400
@@ -27,7 +28,7 @@ MODELS = (
 
 
 def write(folder):
-    """Writes the files that `report.write` reads, and returns results.json as a dict."""
+    """Writes the files that `report.write` reads, and returns its `Results`."""
     rng = np.random.default_rng(0)
     counts = np.maximum(2, 400 * 0.6 ** np.arange(CLASSES)).astype(int)
     names = [f"Shelf {number // 4}, carton with a long name {number}" for number in range(CLASSES)]
@@ -66,13 +67,12 @@ def write(folder):
             "benchmark": {"device": "Test CPU", "threads": 1, "load_average": 0.4},
             "parity": {"max_abs_error": 1.2e-5, "argmax_agreement": 1.0, "examples": 64},
         }
-    results = {
+    raw = {
         "models": models,
         "classes": [
             {"name": name, "train_examples": int(count), "test_examples": int(photos)}
             for name, count, photos in zip(names, counts, np.bincount(labels), strict=True)
         ],
-        "gates": report.gates(models, "distilled_int8"),
         "verdict": _compared(logits["baseline"], logits["distilled"], truths["test"], counts),
         "verdict_int8": _compared(
             logits["baseline_int8"], logits["distilled_int8"], truths["test"], counts
@@ -82,14 +82,16 @@ def write(folder):
             "baseline": {"loss": [2.0, 1.2, 0.9], "val_accuracy": [0.5, 0.7, 0.78]},
             "distilled": {
                 "loss": [9, 5, 4],
-                "hard_loss": [2.1, 1.1, 0.8],
+                "label_loss": [2.1, 1.1, 0.8],
                 "val_accuracy": [0.55, 0.74, 0.81],
             },
             "baseline_int8": {"loss": [0.95], "val_accuracy": [0.77]},
-            "distilled_int8": {"loss": [4], "hard_loss": [0.85], "val_accuracy": [0.8]},
+            "distilled_int8": {"loss": [4], "label_loss": [0.85], "val_accuracy": [0.8]},
         },
         "stages": [{"name": "distilled", "seconds": 421}],
     }
+    run = Results.from_json({"schema_version": results.SCHEMA_VERSION, **raw})
+    run = replace(run, gates=release.check_gates(run.models))
     found = error_analysis.summarize(
         logits["teacher"]["test"], logits["distilled_int8"]["test"], labels
     )
@@ -112,15 +114,14 @@ def write(folder):
         for number in range(60)
     ]
     layers.sort(key=lambda row: np.inf if row["snr_db"] is None else row["snr_db"])
-    (folder / "evaluation").mkdir(parents=True)
+    results.write(folder / results.FILE, run)
     for name, content in (
-        ("results", results),
         ("config", {"epochs": 3, "temperature": 4.0}),
-        ("evaluation/mistakes", {"student": "distilled_int8", **found}),
-        ("evaluation/layer_errors", {"student": "distilled_int8", "layers": layers}),
+        ("evaluation/mistakes", {"student": results.SHIPPED.key, **found}),
+        ("evaluation/layer_errors", {"student": results.SHIPPED.key, "layers": layers}),
     ):
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    return results
+        files.write_json(folder / f"{name}.json", content)
+    return run
 
 
 def _compared(baseline, distilled, truth, counts):

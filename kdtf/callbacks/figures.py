@@ -7,10 +7,9 @@ import numpy as np
 import scipy.special
 import sklearn.metrics
 
-from kdtf import metrics, plotting
-from kdtf.metrics import calibration
+from kdtf import formatting, metrics, plotting
+from kdtf.metrics import calibration, displays
 from kdtf.metrics.predictions import checked, log_losses, top_label
-from kdtf.report import diagrams
 
 _SHOWN_CLASSES = 20
 _TABLE_ROWS = 50
@@ -21,16 +20,16 @@ _NAME_LENGTH = 20
 def confusion_figure(logits, labels, names):
     """Confusion matrix; of more than 20 classes those in the most mistakes, and the others in one.
 
-    Each row holds shares of the photos of a class, and adds up to 1.
+    Drawn by `metrics.draw_confusion`.
     """
     logits, labels = checked(logits, labels)
     counts, shown = confusion_counts(logits.argmax(axis=1), labels, len(names))
-    ticks = [_short(names[number]) for number in shown]
+    rows = [names[number] for number in shown]
     heading = f"{len(labels):,} photos, {len(names)} classes"
     if len(shown) < len(names):
-        ticks.append("others")
+        rows.append("others")
         heading += f": the {len(shown)} in the most mistakes"
-    return plotting.png(_draw_confusion, counts, ticks, heading)
+    return plotting.png(_draw_confusion, counts, rows, heading)
 
 
 def confusion_counts(predictions, labels, classes, most=_SHOWN_CLASSES):
@@ -63,7 +62,7 @@ def confusion_counts(predictions, labels, classes, most=_SHOWN_CLASSES):
 def reliability_figure(logits, labels):
     """Accuracy against confidence in 15 bins, with 95 % intervals, and the share of photos each."""
     curve = calibration.reliability_curve(logits, labels)
-    return plotting.png(diagrams.plot_reliability, curve, "distilled")
+    return plotting.png(displays.draw_reliability, curve, "distilled")
 
 
 def hardest(logits, labels, count):
@@ -82,8 +81,8 @@ def hardest_figure(images, logits, labels, names):
     for row, label in zip(probs, labels, strict=True):
         answer = row.argmax()
         captions.append(
-            f"is {_short(names[label])}, {row[label]:.0%}\n"
-            f"said {_short(names[answer])}, {row[answer]:.0%}"
+            f"is {formatting.shortened(names[label], _NAME_LENGTH)}, {row[label]:.0%}\n"
+            f"said {formatting.shortened(names[answer], _NAME_LENGTH)}, {row[answer]:.0%}"
         )
     return plotting.png(_draw_photos, images, captions)
 
@@ -130,28 +129,9 @@ def measures(logits, labels, classes):
     }
 
 
-def _draw_confusion(figure, colours, counts, ticks, heading):
-    side = 1.9 + 0.2 * len(ticks)
-    figure.set_size_inches(side + 0.4, side)
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(counts):
-        axes.text(
-            column,
-            row,
-            counts[row, column],
-            ha="center",
-            va="center",
-            fontsize=6,
-            color="white" if shares[row, column] > 0.5 else colours["ink"],
-        )
-    axes.set_xticks(range(len(ticks)), ticks, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(ticks)), ticks, fontsize=7)
-    axes.tick_params(length=0)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("label")
-    axes.set_title(heading, fontsize=9)
+def _draw_confusion(figure, colours, counts, names, heading):
+    displays.draw_confusion(figure, colours, counts, names)
+    figure.axes[0].set_title(heading, fontsize=9)
 
 
 def _draw_photos(figure, colours, images, captions):
@@ -163,7 +143,3 @@ def _draw_photos(figure, colours, images, captions):
     for axes, picture, caption in zip(figure.axes, images, captions, strict=False):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axes.set_title(caption, fontsize=7)
-
-
-def _short(name):
-    return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"

@@ -129,8 +129,10 @@ class TensorBoardFigures(keras.callbacks.Callback):
             note = f"{broken:,} of {len(labels):,} photos have logits that are not finite."
             return [event_files.text(f"{_GROUP}/diverged", note)]
         names, classes = self._classes, len(self._classes)
-        found = figures_module.measures(logits, labels, classes)
-        summaries = [event_files.scalar(f"{_GROUP}/{name}", v, about) for name, v in found.items()]
+        measures = figures_module.measures(logits, labels, classes)
+        summaries = [
+            event_files.scalar(f"{_GROUP}/{name}", v, about) for name, v in measures.items()
+        ]
         recall = metrics.per_class_recall(logits.argmax(axis=1), labels, classes)
         table = figures_module.recall_table(logits, labels, names)
         summaries += [
@@ -181,7 +183,7 @@ def write_hparams(folder, trial, settings, measures):
     They take the place of what was written for the folder before.
 
     Args:
-      folder: the model's run folder, as given to its `EpochBoard`.
+      folder: the model's run folder, as given to its `TensorBoardFigures`.
       trial: str, the row's name; rows of one name are averaged.
       settings: {name: str, bool or number; None is left out}.
       measures: {tag: float; None is left out}.

@@ -1,11 +1,13 @@
 """Measures of a classifier, from logits and labels: NumPy in, plain numbers out.
 
     classification        top_k_accuracy, macro_f1_score, per_class_recall, evaluate, ...
+    class_groups          head_classes, mid_classes, tail_classes
     calibration           expected_calibration_error, reliability_curve, temperature_scaling
     selective_prediction  risk_coverage_curve, confidence_threshold
     slices                slice_accuracy, slice_differences
     comparison            paired_difference, paired_bootstrap, seed_difference
     error_analysis        what is mistaken for what
+    displays              draw_confusion, draw_reliability
     intervals, bootstrap  proportion_interval, mean_interval, BootstrapStatistics
 
 Nothing here imports TensorFlow.
@@ -20,17 +22,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "brier_score_loss",
             "correct_by_group",
             "evaluate",
-            "head_classes",
             "label_ranks",
             "macro_f1_score",
-            "mid_classes",
             "negative_log_likelihood",
             "per_class_recall",
-            "tail_classes",
             "teacher_agreement",
             "top_k_accuracy",
             "worst_decile_recall",
         ],
+        "class_groups": ["head_classes", "mid_classes", "tail_classes"],
         "calibration": [
             "classwise_calibration_error",
             "expected_calibration_error",
@@ -53,6 +53,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "seed_difference",
             "verdict",
         ],
+        "displays": ["draw_confusion", "draw_reliability"],
         "intervals": ["mean_interval", "proportion_interval"],
         "bootstrap": ["BootstrapStatistics", "bootstrap_interval"],
     },

@@ -55,16 +55,16 @@ class BootstrapStatistics:
           {"top1", "nll", "brier", "macro_f1", "ece", "ece_equal_mass": float64 [resamples]}.
         """
         drawn = counts.sum(axis=1)
-        found = dict(zip(("top1", "nll", "brier"), (counts @ self._means).T / drawn, strict=True))
+        values = dict(zip(("top1", "nll", "brier"), (counts @ self._means).T / drawn, strict=True))
         photos, answers, hits = (
             counts @ each for each in (self._labels, self._predictions, self._hits)
         )
         present = photos > 0
         scores = 2 * hits / np.where(present, photos + answers, 1.0)
-        found["macro_f1"] = (scores * present).sum(axis=1) / present.sum(axis=1)
+        values["macro_f1"] = (scores * present).sum(axis=1) / present.sum(axis=1)
         for name, gaps in self._gaps.items():
-            found[name] = np.abs(counts @ gaps).sum(axis=1) / drawn
-        return found
+            values[name] = np.abs(counts @ gaps).sum(axis=1) / drawn
+        return values
 
     def replicates(self, resamples=1000, seed=0):
         """`measures` of bootstrap resamples; the same ones for the same seed and examples."""
@@ -90,23 +90,23 @@ class BootstrapStatistics:
         check_confidence(confidence)
         whole = np.ones((1, self._examples))
         ends = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-        estimates = {name: float(found[0]) for name, found in self.measures(whole).items()}
+        estimates = {name: float(value[0]) for name, value in self.measures(whole).items()}
         drawn = _joined(
             self.measures(counts) | self._gap_noise(counts)
             for counts in self._resampled(resamples, seed)
         )
-        found = {}
+        intervals = {}
         for name, estimate in estimates.items():
             if name in CALIBRATION_ERRORS:
                 noise = np.quantile(drawn[f"{name}_noise"], ends[1])
                 high = 2 * estimate - np.quantile(drawn[name], ends[0])
-                found[name] = [
+                intervals[name] = [
                     max(0.0, float(estimate - noise)),
                     min(1.0, max(estimate, float(high))),
                 ]
             else:
-                found[name] = bootstrap_interval(estimate, drawn[name], confidence)
-        return found
+                intervals[name] = bootstrap_interval(estimate, drawn[name], confidence)
+        return intervals
 
     def _gap_noise(self, counts):
         """Sums over the bins of how far a resample's gaps are from the split's."""

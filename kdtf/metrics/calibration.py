@@ -98,15 +98,15 @@ def reliability_curve(logits, labels, bins=BINS, equal_mass=False, confidence=0.
       list of dict, one for each bin with photos, least confident first: confidence (mean of its
       photos), accuracy, interval of the accuracy ([low, high]), examples.
     """
-    found, correct = top_label(logits, labels)
-    group = bin_numbers(found, bins, equal_mass)
+    stated, correct = top_label(logits, labels)
+    group = bin_numbers(stated, bins, equal_mass)
     rows = []
     for number in np.unique(group):
         inside = group == number
         hits, examples = int(correct[inside].sum()), int(inside.sum())
         rows.append(
             {
-                "confidence": float(found[inside].mean()),
+                "confidence": float(stated[inside].mean()),
                 "accuracy": hits / examples,
                 "interval": proportion_interval(hits, examples, confidence),
                 "examples": examples,

@@ -12,6 +12,7 @@ import sklearn.metrics
 
 from kdtf.metrics import calibration
 from kdtf.metrics.bootstrap import BootstrapStatistics
+from kdtf.metrics.class_groups import head_classes, mid_classes, tail_classes
 from kdtf.metrics.intervals import proportion_interval
 from kdtf.metrics.predictions import (
     check_range,
@@ -159,56 +160,6 @@ def teacher_agreement(teacher_logits, student_logits):
     }
 
 
-def head_classes(train_counts, share=0.58):
-    """Smallest set of most frequent classes that holds `share` of the training photos.
-
-    Equally frequent classes are taken in the order of their numbers. At least one class is always
-    left over when there are two or more, so head and tail are never the same class. On a balanced
-    set the border between equals is arbitrary, but it is the same for every model compared.
-
-    Args:
-      train_counts: int [classes], training photos of each class.
-      share: in (0, 1].
-
-    Returns:
-      int [head], class numbers in ascending order.
-    """
-    counts, order = _by_frequency(train_counts, share)
-    held = np.cumsum(counts[order])
-    # The tolerance keeps 0.58 * 50 = 28.999999999999996 and its kind from adding a class.
-    needed = int(np.searchsorted(held, share * held[-1] * (1 - 1e-12))) + 1
-    return np.sort(order[: min(needed, max(len(counts) - 1, 1))])
-
-
-def tail_classes(train_counts, share=0.2, head_share=0.58):
-    """Least frequent classes that together hold at most `share` of the training photos.
-
-    At least one class, unless there is only one in all; never a class of the head. Of equally
-    frequent classes the one with the highest number goes first. Classes without any training
-    photo belong here.
-
-    Args:
-      train_counts: int [classes], training photos of each class.
-      share: in (0, 1].
-      head_share: the head's share, see `head_classes`.
-
-    Returns:
-      int [tail], class numbers in ascending order.
-    """
-    counts, order = _by_frequency(train_counts, share)
-    head = len(head_classes(train_counts, head_share))
-    rarest_first = order[head:][::-1]
-    held = np.cumsum(counts[rarest_first])
-    taken = int(np.searchsorted(held, share * counts.sum() * (1 + 1e-12)))
-    return np.sort(rarest_first[: max(taken, 1)])
-
-
-def mid_classes(train_counts):
-    """Classes that are neither of the head nor of the tail: int [mid], ascending, maybe empty."""
-    taken = np.concatenate([head_classes(train_counts), tail_classes(train_counts)])
-    return np.setdiff1d(np.arange(len(train_counts)), taken)
-
-
 def evaluate(logits, labels, train_counts, confidence=0.95):
     """All measures of one model on one split, ready for results.json.
 
@@ -290,19 +241,6 @@ def correct_by_group(logits, labels, train_counts):
         f"{part}_top1": right[np.isin(labels, chosen(train_counts))]
         for part, chosen in parts.items()
     }
-
-
-def _by_frequency(train_counts, share):
-    """Checked counts [classes] and the class numbers, most frequent first, ties by number."""
-    counts = np.asarray(train_counts)
-    if counts.ndim != 1 or not len(counts) or (counts < 0).any() or counts.sum() == 0:
-        raise ValueError(
-            "train_counts must be a vector of counts >= 0 with at least one photo, got "
-            f"shape {counts.shape}, values {counts.tolist()}"
-        )
-    if not 0 < share <= 1:
-        raise ValueError(f"share must be in (0, 1], got {share!r}")
-    return counts, np.argsort(-counts.astype(np.int64), kind="stable")
 
 
 def _checked_predictions(predictions, labels, classes):

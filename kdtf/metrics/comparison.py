@@ -71,9 +71,9 @@ def paired_difference(correct_baseline, correct_distilled, confidence=0.95, powe
     low, high = _newcombe_interval(both, only_distilled, only_baseline, examples, confidence)
     discordant = only_distilled + only_baseline
     p_value = float(scipy.stats.binomtest(only_distilled, discordant).pvalue) if discordant else 1.0
-    said = verdict([low, high])
+    outcome = verdict([low, high])
     return {
-        "verdict": said if p_value < 1 - confidence else NO_DIFFERENCE,
+        "verdict": outcome if p_value < 1 - confidence else NO_DIFFERENCE,
         "difference": (only_distilled - only_baseline) / examples,
         "interval": [low, high],
         "confidence": confidence,
@@ -145,9 +145,9 @@ def paired_bootstrap(
     check_confidence(confidence)
     pair = [BootstrapStatistics(logits, labels) for logits in (baseline_logits, distilled_logits)]
     whole = np.ones((1, len(labels)))
-    before, after = (tallies.measures(whole) for tallies in pair)
-    drawn_before, drawn_after = (tallies.replicates(resamples, seed) for tallies in pair)
-    found = {}
+    before, after = (statistics.measures(whole) for statistics in pair)
+    drawn_before, drawn_after = (statistics.replicates(resamples, seed) for statistics in pair)
+    differences = {}
     for name in before:
         difference = float(after[name][0] - before[name][0])
         drawn = drawn_after[name] - drawn_before[name]
@@ -157,7 +157,7 @@ def paired_bootstrap(
             interval = np.quantile(drawn, ends).tolist()
         else:
             interval = bootstrap_interval(difference, drawn, confidence)
-        found[name] = {"difference": difference, "interval": interval}
+        differences[name] = {"difference": difference, "interval": interval}
     hits = [
         correct_by_group(logits, labels, train_counts)
         for logits in (baseline_logits, distilled_logits)
@@ -165,8 +165,8 @@ def paired_bootstrap(
     for name in ("head_top1", "mid_top1", "tail_top1"):
         if len(hits[0][name]):
             pairwise = paired_difference(hits[0][name], hits[1][name], confidence)
-            found[name] = {key: pairwise[key] for key in ("difference", "interval")}
-    return found
+            differences[name] = {key: pairwise[key] for key in ("difference", "interval")}
+    return differences
 
 
 def seed_difference(baseline, distilled, confidence=0.95, power=0.8):
@@ -192,20 +192,20 @@ def seed_difference(baseline, distilled, confidence=0.95, power=0.8):
             f"{baseline.shape} and {distilled.shape}"
         )
     gains = distilled - baseline
-    found = mean_interval(gains, confidence)
+    gain = mean_interval(gains, confidence)
     spread = float(gains.std(ddof=1))
     if spread:
         p_value = float(scipy.stats.ttest_1samp(gains, 0.0).pvalue)
     else:
-        p_value = 0.0 if found["mean"] else 1.0
+        p_value = 0.0 if gain["mean"] else 1.0
     return {
-        "verdict": verdict(found["interval"]),
-        "difference": found["mean"],
-        "interval": found["interval"],
+        "verdict": verdict(gain["interval"]),
+        "difference": gain["mean"],
+        "interval": gain["interval"],
         "confidence": confidence,
         "p_value": p_value,
         "seeds": len(gains),
-        "needed_seeds": needed_seeds(found["mean"], spread, confidence, power),
+        "needed_seeds": needed_seeds(gain["mean"], spread, confidence, power),
         "power": power,
     }
 

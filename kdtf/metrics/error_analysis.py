@@ -71,7 +71,7 @@ def summarize(teacher_logits, student_logits, labels, pairs=8, photos_each=3, di
         )
     teacher_answers = np.argmax(teacher_logits, axis=1)
     teacher_only, student_only = teacher_right & ~right, right & ~teacher_right
-    found = {
+    summary = {
         "confusion": [
             [int(label), int(answer), int(confusion[label, answer])]
             for label, answer in np.argwhere(confusion)
@@ -88,7 +88,7 @@ def summarize(teacher_logits, student_logits, labels, pairs=8, photos_each=3, di
         "both": int((right & teacher_right).sum()),
         "neither": int((~right & ~teacher_right).sum()),
     }
-    return found | {
+    return summary | {
         "photos": [
             {
                 "position": place,

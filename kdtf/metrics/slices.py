@@ -8,38 +8,40 @@ import numpy as np
 from kdtf.metrics.comparison import paired_difference
 from kdtf.metrics.intervals import proportion_interval
 
-SMALL = 30  # photos, below which a slice's interval is wider than most differences
+LOW_SUPPORT = 30  # photos, below which a slice's interval is wider than most differences
 
 
-def slice_accuracy(correct, columns, small=SMALL, confidence=0.95):
+def slice_accuracy(correct, columns, low_support=LOW_SUPPORT, confidence=0.95):
     """Top-1 of every slice of every column.
 
     Args:
       correct: bool [examples], prediction == label.
       columns: {column: list of str or None, one for each example}; None is missing.
-      small: slices with fewer photos are marked: their accuracy says little.
+      low_support: slices with fewer photos are marked: their accuracy says little.
       confidence: of the intervals, in (0, 1).
 
     Returns:
       {column: list of slices, the largest first, the missing one last}; a slice is a dict of value
       (str, None where missing), examples (int), top1 (float), interval ([low, high], Wilson's)
-      and small (bool).
+      and low_support (bool).
     """
     (correct,), parts = _parts(columns, correct=correct)
     return {
         column: [
-            _described(value, inside, small)
+            _described(value, inside, low_support)
             | {
                 "top1": float(correct[inside].mean()),
                 "interval": proportion_interval(correct[inside].sum(), len(inside), confidence),
             }
-            for value, inside in found
+            for value, inside in slices
         ]
-        for column, found in parts.items()
+        for column, slices in parts.items()
     }
 
 
-def slice_differences(correct_baseline, correct_distilled, columns, small=SMALL, confidence=0.95):
+def slice_differences(
+    correct_baseline, correct_distilled, columns, low_support=LOW_SUPPORT, confidence=0.95
+):
     """`comparison.paired_difference` within every slice of every column.
 
     Of twenty slices one differs by chance at 95 %: a slice's verdict is a reason to look.
@@ -48,23 +50,23 @@ def slice_differences(correct_baseline, correct_distilled, columns, small=SMALL,
       correct_baseline: bool [examples], whether the baseline was right.
       correct_distilled: bool [examples], the same photos in the same order.
       columns: as of `slice_accuracy`.
-      small: as of `slice_accuracy`.
+      low_support: as of `slice_accuracy`.
       confidence: of the intervals, in (0, 1).
 
     Returns:
-      {column: list of dict of value, examples, small and all that `paired_difference` returns}, in
-      the order of `slice_accuracy`.
+      {column: list of dict of value, examples, low_support and all that `paired_difference`
+      returns}, in the order of `slice_accuracy`.
     """
     (baseline, distilled), parts = _parts(
         columns, correct_baseline=correct_baseline, correct_distilled=correct_distilled
     )
     return {
         column: [
-            _described(value, inside, small)
+            _described(value, inside, low_support)
             | paired_difference(baseline[inside], distilled[inside], confidence)
-            for value, inside in found
+            for value, inside in slices
         ]
-        for column, found in parts.items()
+        for column, slices in parts.items()
     }
 
 
@@ -93,5 +95,5 @@ def _parts(columns, **correct):
     return vectors, parts
 
 
-def _described(value, inside, small):
-    return {"value": value, "examples": len(inside), "small": len(inside) < small}
+def _described(value, inside, low_support):
+    return {"value": value, "examples": len(inside), "low_support": len(inside) < low_support}

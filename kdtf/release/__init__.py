@@ -1,7 +1,8 @@
 """What may ship, and what has: gates, promotion, the registry of versions, the folder for a phone.
 
+check_gates         whether a student keeps the limits of a release
+compare, Tolerance  whether a new file may take the deployed one's place
 Registry            promoted versions and rollback
-Tolerance, compare  whether a new file may take the deployed one's place
 bundle              the deploy folder
 """
 
@@ -9,8 +10,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["bundle"],
     submod_attrs={
-        "registry": ["BusyError", "Registry"],
+        "gates": ["check_gates"],
         "promotion": ["Answers", "Tolerance", "compare"],
+        "registry": ["BusyError", "Registry"],
     },
 )

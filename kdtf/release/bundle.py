@@ -1,6 +1,6 @@
 """The folder that a mobile team gets: the 8-bit file, its labels, and a card that tells the rest.
 
-deploy.write("out/deploy", "out/student_int8.tflite", info.classes, facts)
+bundle.write("out/deploy", "out/student_int8.tflite", info.classes, facts)
 """
 
 import contextlib
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from kdtf import formatting, templating
 from kdtf.export import flatbuffer, runtime
+from kdtf.release import model_card
+from kdtf.release.model_card import CALIBRATION, CARD, LABELS, MODEL
+from kdtf.results import Metrics
 
-MODEL, LABELS, CARD = "student_int8.tflite", "labels.txt", "model_card.md"
-CALIBRATION = "calibration.json"
 _FACTS = {
     "model",
     "gates",
@@ -28,7 +28,6 @@ _FACTS = {
     "sha256",
     "crop_fraction",
 }
-_WEAKEST = 5  # classes that the card names
 _BYTES = {
     np.int8: "the bytes minus 128, as int8 (the same as flipping each byte's top bit)",
     np.uint8: "the bytes as they are, 0 to 255",
@@ -50,9 +49,8 @@ def write(folder, tflite_path, labels, facts):
       tflite_path: 8-bit file written by `export.to_tflite`.
       labels: names of the classes, in the order of the model's output.
       facts: dict of what is known about the file; what is left out or None reads "not measured".
-        model: the model's row of results.json: top1, macro_f1, latency_ms, benchmark,
-          temperature_scaling, selective, intervals, slices, recall, ...
-        gates: list as `report.gates` returns it.
+        model: the file's `results.Metrics`.
+        gates: the `results.Gate`s, as `check_gates` returns them.
         metadata: {column: vocabulary} of the inputs besides the photo.
         data_sha256: of the manifest of the data it was trained and measured on.
         teacher_sha256: `teachers.fingerprint` of the teacher it learned from.
@@ -88,8 +86,8 @@ def write(folder, tflite_path, labels, facts):
     _check_labels(labels, signature["classes"], tflite_path)
     names = "".join(f"{label}\n" for label in labels).encode()
     hashes = {MODEL: sha256, LABELS: hashlib.sha256(names).hexdigest()}
-    card = _card(signature, labels, facts, hashes, len(content))
-    calibration = _calibration(facts.get("model") or {})
+    calibration = _calibration(facts.get("model") or Metrics())
+    card = model_card.render(signature, labels, facts, calibration, hashes, len(content))
     with _replacing_folder(folder, {MODEL, LABELS, CARD, CALIBRATION}) as partial:
         (partial / MODEL).write_bytes(content)
         (partial / LABELS).write_bytes(names)
@@ -100,14 +98,13 @@ def write(folder, tflite_path, labels, facts):
     return folder
 
 
-def _calibration(row):
+def _calibration(measured):
     """What calibration.json holds: temperature, and thresholds of softmax(logits / temperature)."""
-    scaling = row.get("temperature_scaling")
-    if not scaling:
+    if not measured.temperature_scaling:
         return None
-    thresholds = (row.get("selective") or {}).get("thresholds") or []
+    thresholds = measured.selective.get("thresholds") or []
     return {
-        "temperature": scaling["temperature"],
+        "temperature": measured.temperature_scaling["temperature"],
         "thresholds": [each for each in thresholds if each["threshold"] is not None],
     }
 
@@ -159,134 +156,6 @@ def _check_labels(labels, classes, path):
                 f"label {index} is {label!r}: labels.txt holds one name a line, so it must not be "
                 "empty or have a line break"
             )
-
-
-def _card(signature, labels, facts, hashes, size_bytes):
-    row = facts.get("model") or {}
-    bench = row.get("benchmark") or {}
-    return templating.render(
-        CARD,
-        **signature,
-        span=_interval,
-        model=MODEL,
-        labels=LABELS,
-        values=_values(facts.get("metadata") or {}, signature["columns"]),
-        calibration=_calibration(row),
-        calibration_file=CALIBRATION,
-        crop=_or(facts.get("crop_fraction"), 0.875),
-        measures=_measures(row, bench, size_bytes),
-        confidence=formatting.confidence(row),
-        slices=_slices(row),
-        weakest=_weakest(row, labels),
-        device=_or(bench.get("device"), "a machine without a name") if bench else None,
-        gates=[
-            {
-                "name": gate["name"],
-                "limit": f"{gate['rule']} {formatting.quantity(gate['limit'], gate['unit'])}",
-                "value": formatting.quantity(gate["value"], gate["unit"]),
-                "result": "pass" if gate["passed"] else "**fail**",
-            }
-            for gate in facts.get("gates") or []
-        ],
-        hashes=hashes,
-        data_sha256=_or(facts.get("data_sha256"), "not recorded"),
-        teacher_sha256=_or(facts.get("teacher_sha256"), "not recorded"),
-        versions=sorted((facts.get("versions") or {}).items()),
-    )
-
-
-def _measures(row, bench, size_bytes):
-    """Rows of the card's table: (measure, what it means, value, interval)."""
-
-    def share(name, meaning, key):
-        interval = (row.get("intervals") or {}).get(key)
-        return name, meaning, percent(row.get(key)), _interval(interval)
-
-    def plain(name, meaning, form, source, *keys):
-        for key in keys:
-            source = (source or {}).get(key)
-        return name, meaning, form(source), ""
-
-    percent, ms, memory = formatting.percent, formatting.milliseconds, formatting.megabytes
-    return [
-        share("Top-1", "share of test photos whose first answer is right", "top1"),
-        share("Top-5", "share with the right class among the first five", "top5"),
-        share("Macro F1", "every class counts the same", "macro_f1"),
-        share("Tail top-1", "rarest classes", "tail_top1"),
-        share(
-            "Calibration error", "ECE: how far probabilities are from hit rates, on average", "ece"
-        ),
-        plain(
-            "Calibration error, scaled",
-            "the same with the temperature",
-            percent,
-            row,
-            "temperature_scaling",
-            "ece_after",
-        ),
-        plain("Test photos", "what the above was measured on", formatting.integer, row, "examples"),
-        ("File size", "", memory(size_bytes), ""),
-        plain("Latency p50", "one photo, without preparing it", ms, row, "latency_ms", "p50"),
-        plain("Latency p95", "one photo, without preparing it", ms, row, "latency_ms", "p95"),
-        plain("Start", "opening the file, once", ms, bench, "init_ms"),
-        plain("Memory", "of the runtime with this file", memory, bench, "memory_bytes"),
-        (
-            "Measured on",
-            "latency, start and memory",
-            _or(bench.get("device"), formatting.NOT_MEASURED),
-            "",
-        ),
-        plain("Threads", "of that measurement", formatting.integer, bench, "threads"),
-    ]
-
-
-def _values(vocabularies, columns):
-    """[(input, index, value)]: what the indices of metadata stand for, where that is known."""
-    known = {f"meta_{column}": words for column, words in vocabularies.items()}
-    return [
-        (column, index, value)
-        for column in columns
-        if column in known
-        for index, value in enumerate(["missing, or not in this table", *known[column]])
-    ]
-
-
-def _slices(row):
-    """Rows of the card's table, (slice, photos, top-1, interval, note); None if not measured."""
-    slices = row.get("slices")
-    if slices is None:
-        return None
-    return [
-        (
-            f"{column}: {_or(part['value'], 'missing')}",
-            formatting.integer(part["examples"]),
-            formatting.percent(part["top1"]),
-            _interval(part["interval"]),
-            "few photos" if part["small"] else "",
-        )
-        for column, parts in slices.items()
-        for part in parts
-    ]
-
-
-def _weakest(row, labels):
-    """[(class, recall)] of the classes least often recognised, the worst first."""
-    found = [
-        (share, label)
-        for share, label in zip(row.get("recall") or [], labels, strict=False)
-        if share is not None
-    ]
-    return [(label, formatting.percent(share)) for share, label in sorted(found)[:_WEAKEST]]
-
-
-def _interval(interval):
-    if interval is None:
-        return formatting.NOT_MEASURED
-    return " to ".join(formatting.percent(end) for end in interval)
-
-
-def _or(value, default):
-    return default if value is None else value
 
 
 @contextlib.contextmanager

@@ -1,17 +1,17 @@
-"""Whether a new file may take the deployed one's place: both on the same test photos.
-
-NumPy in, plain dicts out. A check is a dict as `report.gates` returns it (name, rule, limit, unit,
-value, passed), and, where two files are compared, interval, p_value, examples and note as well.
-"""
+"""Whether a new file may take the deployed one's place: both on the same test photos."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 
 from kdtf import metrics
 from kdtf.metrics import comparison, slices
+from kdtf.results import Gate
+
+# What a check is about, as `Gate.kind`.
+TOP1, MACRO_F1, PART = "top1_difference", "macro_f1_difference", "part_top1_difference"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Tolerance:
 
     overall: float = 0.01
     part: float = 0.03
-    examples: int = slices.SMALL
+    examples: int = slices.LOW_SUPPORT
     confidence: float = 0.95
     strict: bool = False
 
@@ -56,6 +56,51 @@ class Answers(NamedTuple):
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Check(Gate):
+    """A limit of how far a measure may fall, new minus deployed.
+
+    Attributes:
+      kind: `TOP1`, `MACRO_F1`, or `PART` for the tail and the slices.
+      interval: [low, high] of the value.
+      p_value: of McNemar's exact test; None for macro-F1.
+      examples: photos compared.
+      note: why it passed below its limit, or "".
+      The others: as of a `Gate`.
+    """
+
+    interval: list | None = None
+    p_value: float | None = None
+    examples: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What `compare` found.
+
+    Attributes:
+      checks: list of `Check`.
+      examples: photos compared.
+      new_class_examples, seen_examples: photos left out: of classes that the deployed file does
+        not know, and trained on.
+      not_judged: list of dict of name and examples, parts with too few photos.
+      differences: as `comparison.paired_bootstrap`; None where the classes have changed.
+    """
+
+    checks: list
+    examples: int
+    new_class_examples: int
+    seen_examples: int
+    not_judged: list
+    differences: dict | None
+
+    def to_json(self):
+        """Dict of plain values, for promotion.json."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return values | {"checks": [check.to_json() for check in self.checks]}
+
+
 def compare(deployed, candidate, labels, train_counts, columns, seen=None, tolerance=None):
     """Checks of a new file against the deployed one, on the same photos.
 
@@ -78,12 +123,7 @@ def compare(deployed, candidate, labels, train_counts, columns, seen=None, toler
       tolerance: a `Tolerance`; the default one where None.
 
     Returns:
-      dict of
-        checks: list of checks.
-        examples: photos compared.
-        new_class_examples, seen_examples: photos left out for the two reasons.
-        not_judged: [{"name", "examples"}], parts with too few photos.
-        differences: as `comparison.paired_bootstrap`; None where the classes have changed.
+      `CompareResult`.
 
     Raises:
       ValueError: the numbers of photos differ, or no photo is left to compare.
@@ -91,22 +131,8 @@ def compare(deployed, candidate, labels, train_counts, columns, seen=None, toler
     tolerance = tolerance or Tolerance()
     labels = np.asarray(labels)
     seen = np.zeros(len(labels), bool) if seen is None else np.asarray(seen)
-    for name, length in (
-        ("deployed", len(deployed.logits)),
-        ("candidate", len(candidate.logits)),
-        ("seen", len(seen)),
-    ):
-        if length != len(labels):
-            raise ValueError(
-                f"{name} is about {length} photos, labels about {len(labels)}: pass the same ones"
-            )
-    known = np.isin(candidate.classes, deployed.classes)[labels]
+    known = _known(deployed, candidate, labels, seen)
     kept = known & ~seen
-    if not kept.any():
-        raise ValueError(
-            f"none of {len(labels)} test photos is left to compare: {int((~known).sum())} are of "
-            f"classes that the deployed file does not know, {int(seen.sum())} were trained on"
-        )
     names = np.asarray(candidate.classes)[labels[kept]]
     right = [
         np.asarray(answers.classes)[answers.logits[kept].argmax(axis=1)] == names
@@ -135,23 +161,43 @@ def compare(deployed, candidate, labels, train_counts, columns, seen=None, toler
             train_counts,
             confidence,
         )
-        found = differences["macro_f1"] | {"test_examples": int(kept.sum()), "p_value": None}
-        checks.append(_part("Macro-F1", found, tolerance))
+        difference = differences["macro_f1"] | {"test_examples": int(kept.sum()), "p_value": None}
+        checks.append(_part(MACRO_F1, "Macro-F1", difference, tolerance))
     for name, part in judged.items():
-        found = comparison.paired_difference(*(each[part] for each in right), confidence)
-        checks.append(_part(f"Top-1, {name}", found, tolerance))
-    return {
-        "checks": checks,
-        "examples": int(kept.sum()),
-        "new_class_examples": int((~known).sum()),
-        "seen_examples": int((known & seen).sum()),
-        "not_judged": [
+        difference = comparison.paired_difference(*(each[part] for each in right), confidence)
+        checks.append(_part(PART, f"Top-1, {name}", difference, tolerance))
+    return CompareResult(
+        checks=checks,
+        examples=int(kept.sum()),
+        new_class_examples=int((~known).sum()),
+        seen_examples=int((known & seen).sum()),
+        not_judged=[
             {"name": name, "examples": int(part.sum())}
             for name, part in parts.items()
             if name not in judged
         ],
-        "differences": differences,
-    }
+        differences=differences,
+    )
+
+
+def _known(deployed, candidate, labels, seen):
+    """Bool [examples]: whether both files know a photo's class; ValueError where none is left."""
+    for name, length in (
+        ("deployed", len(deployed.logits)),
+        ("candidate", len(candidate.logits)),
+        ("seen", len(seen)),
+    ):
+        if length != len(labels):
+            raise ValueError(
+                f"{name} is about {length} photos, labels about {len(labels)}: pass the same ones"
+            )
+    known = np.isin(candidate.classes, deployed.classes)[labels]
+    if not (known & ~seen).any():
+        raise ValueError(
+            f"none of {len(labels)} test photos is left to compare: {int((~known).sum())} are of "
+            f"classes that the deployed file does not know, {int(seen.sum())} were trained on"
+        )
+    return known
 
 
 def _parts(labels, train_counts, columns):
@@ -164,29 +210,30 @@ def _parts(labels, train_counts, columns):
     return parts
 
 
-def _overall(found, tolerance):
-    passed = found["difference"] >= -tolerance.overall - 1e-12
-    return _check("Top-1", found, tolerance.overall, passed, "")
+def _overall(difference, tolerance):
+    passed = difference["difference"] >= -tolerance.overall - 1e-12
+    return _check(TOP1, "Top-1", difference, tolerance.overall, passed)
 
 
-def _part(name, found, tolerance):
-    within = found["difference"] >= -tolerance.part - 1e-12
-    shown = found["interval"][1] < 0
+def _part(kind, name, difference, tolerance):
+    within = difference["difference"] >= -tolerance.part - 1e-12
+    shown = difference["interval"][1] < 0
     passed = within or not (shown or tolerance.strict)
     note = "" if within or shown else "below the limit, but so few photos do not show a drop"
-    return _check(name, found, tolerance.part, passed, note)
+    return _check(kind, name, difference, tolerance.part, passed, note)
 
 
-def _check(name, found, tolerance, passed, note):
-    return {
-        "name": f"{name}, new minus deployed",
-        "rule": ">=",
-        "limit": -tolerance,
-        "unit": "fraction",
-        "value": found["difference"],
-        "passed": bool(passed),
-        "interval": list(found["interval"]),
-        "p_value": found["p_value"],
-        "examples": found["test_examples"],
-        "note": note,
-    }
+def _check(kind, name, difference, tolerance, passed, note=""):
+    return Check(
+        kind=kind,
+        name=f"{name}, new minus deployed",
+        rule=">=",
+        limit=-tolerance,
+        unit="fraction",
+        value=difference["difference"],
+        passed=bool(passed),
+        interval=list(difference["interval"]),
+        p_value=difference["p_value"],
+        examples=difference["test_examples"],
+        note=note,
+    )

@@ -248,7 +248,7 @@ def test_teacher_agreement():
         (lambda: metrics.negative_log_likelihood([[1.0, np.nan]], [0]), "1 of 1 examples"),
         (lambda: metrics.macro_f1_score([3], [0], 3), "predictions must be in 0..2"),
         (lambda: metrics.head_classes([0, 0]), "at least one photo"),
-        (lambda: metrics.head_classes([1, 2], share=0), "share must be"),
+        (lambda: metrics.head_classes([1, 2], fraction=0), "fraction must be"),
         (lambda: metrics.teacher_agreement([[1.0, 2.0]], [[1.0]]), r"\(1, 2\).*\(1, 1\)"),
         (lambda: metrics.teacher_agreement([[1.0, np.inf]], [[1.0, 0.0]]), "not finite"),
         (lambda: metrics.per_class_recall([3], [0], 3), "predictions must be in 0..2"),

@@ -13,10 +13,10 @@ COLUMNS = {
 
 
 def test_slices_golden():
-    got = slices.slice_accuracy(CORRECT, COLUMNS, small=2)
+    got = slices.slice_accuracy(CORRECT, COLUMNS, low_support=2)
     assert list(got) == ["region", "camera"]
     assert [
-        (row["value"], row["examples"], row["top1"], row["small"]) for row in got["region"]
+        (row["value"], row["examples"], row["top1"], row["low_support"]) for row in got["region"]
     ] == [("south", 3, 1.0, False), ("north", 1, 1.0, True), (None, 2, 0.0, False)]
     (camera,) = got["camera"]
     assert camera["top1"] == pytest.approx(4 / 6)
@@ -33,7 +33,7 @@ def test_every_photo_is_in_one_slice_of_each_column():
     assert sum(row["examples"] for row in rows) == 200
     assert sum(row["examples"] * row["top1"] for row in rows) == pytest.approx(correct.sum())
     assert rows[-1]["value"] is None
-    assert [row["small"] for row in rows] == [row["examples"] < 30 for row in rows]
+    assert [row["low_support"] for row in rows] == [row["examples"] < 30 for row in rows]
 
 
 def test_differences_are_those_of_the_slice():
@@ -45,7 +45,7 @@ def test_differences_are_those_of_the_slice():
         (None, 1.0),
     ]
     want = comparison.paired_difference(CORRECT[[1, 3, 5]], other[[1, 3, 5]])
-    assert got[0] == want | {"value": "south", "examples": 3, "small": True}
+    assert got[0] == want | {"value": "south", "examples": 3, "low_support": True}
 
 
 @pytest.mark.parametrize(

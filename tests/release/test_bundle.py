@@ -12,45 +12,45 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kdtf import export, quantize, report, students
+from kdtf import export, quantize, results, students
 from kdtf.data import augment
 from kdtf.export import runtime
-from kdtf.release import bundle
+from kdtf.release import bundle, check_gates
+from kdtf.results import Metrics
 from tfrecords_tools.sources import JpegEncoder
 
 COLOURS = {"red apple": (200, 40, 40), "green pear": (40, 180, 60), "blue plum": (50, 60, 190)}
 SIZE = 32
 FACTS = {
-    "model": {
-        "top1": 0.8412,
-        "macro_f1": 0.8123,
-        "ece": None,
-        "examples": 2485,
-        "size_bytes": 1,
-        "intervals": {"top1": [0.826, 0.855]},
-        "recall": [0.91, None, 0.425],
-        "slices": {
+    "model": Metrics(
+        top1=0.8412,
+        macro_f1=0.8123,
+        examples=2485,
+        size_bytes=1,
+        intervals={"top1": [0.826, 0.855]},
+        recall=[0.91, None, 0.425],
+        slices={
             "shop": [
                 {
                     "value": "north | hall",
                     "examples": 2470,
                     "top1": 0.85,
                     "interval": [0.83, 0.86],
-                    "small": False,
+                    "low_support": False,
                 },
                 {
                     "value": None,
                     "examples": 15,
                     "top1": 0.6,
                     "interval": [0.36, 0.8],
-                    "small": True,
+                    "low_support": True,
                 },
             ]
         },
-        "latency_ms": {"p50": 0.84, "p95": 0.953},
-        "benchmark": {"device": "Test | CPU", "threads": 1, "init_ms": 3.21},
-    },
-    "gates": report.gates({"distilled": {"top1": 0.95, "size_bytes": 2e6}}),
+        latency_ms={"p50": 0.84, "p95": 0.953},
+        benchmark={"device": "Test | CPU", "threads": 1, "init_ms": 3.21},
+    ),
+    "gates": check_gates({results.SHIPPED: Metrics(top1=0.95, size_bytes=2e6)}),
     "data_sha256": "ab" * 32,
     "teacher_sha256": "cd" * 32,
     "versions": {"tensorflow": "2.21.0", "keras": "3.12.0"},
@@ -239,9 +239,9 @@ def test_the_card_prepares_photos_as_evaluation_does(model, tmp_path, width, hei
 
 
 SCALED = {
-    "model": {
-        "temperature_scaling": {"temperature": 1.7, "ece_after": 0.0123},
-        "selective": {
+    "model": Metrics(
+        temperature_scaling={"temperature": 1.7, "ece_after": 0.0123},
+        selective={
             "thresholds": [
                 {
                     "target_accuracy": 0.95,
@@ -254,7 +254,7 @@ SCALED = {
                 {"target_accuracy": 0.99, "threshold": None},
             ]
         },
-    }
+    )
 }
 
 
@@ -264,7 +264,7 @@ def test_the_temperature_is_stored_and_used(trained, tmp_path, probabilities):
     folder = bundle.write(tmp_path / "deploy", path, COLOURS, SCALED)
     assert json.loads((folder / "calibration.json").read_text()) == {
         "temperature": 1.7,
-        "thresholds": SCALED["model"]["selective"]["thresholds"][:1],
+        "thresholds": SCALED["model"].selective["thresholds"][:1],
     }
     card = (folder / bundle.CARD).read_text().splitlines()
     assert "| 95 % | 0.8125 | 75.0 % | 96.0 % | 94.0 % to 97.0 % |" in card

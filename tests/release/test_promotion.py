@@ -27,21 +27,21 @@ def labels():
 
 
 def check(found, name):
-    (one,) = [each for each in found["checks"] if each["name"].startswith(name)]
+    (one,) = [each for each in found.checks if each.name.startswith(name)]
     return one
 
 
 def names_that_fail(found):
-    return [each["name"] for each in found["checks"] if not each["passed"]]
+    return [each.name for each in found.checks if not each.passed]
 
 
 def test_the_same_answers_pass_everything(labels):
     found = promotion.compare(answers(labels), answers(labels), labels, COUNTS, {})
-    assert [each["name"] for each in found["checks"]] == [
+    assert [each.name for each in found.checks] == [
         f"{name}, new minus deployed" for name in ("Top-1", "Macro-F1", "Top-1, tail")
     ]
-    assert names_that_fail(found) == [] and found["examples"] == 400
-    assert all(each["value"] == 0 for each in found["checks"])
+    assert names_that_fail(found) == [] and found.examples == 400
+    assert all(each.value == 0 for each in found.checks)
 
 
 @pytest.mark.parametrize("mistakes, passed", [(4, True), (5, False)])
@@ -50,11 +50,11 @@ def test_overall_is_judged_by_what_was_measured(labels, mistakes, passed):
     new = wrong_at(labels, range(0, 4 * mistakes, 4))
     found = promotion.compare(answers(labels), answers(new), labels, COUNTS, {})
     overall = check(found, "Top-1, new")
-    assert (overall["value"], overall["limit"]) == (pytest.approx(-mistakes / 400), -0.01)
-    assert overall["passed"] is passed and overall["examples"] == 400
-    low, high = overall["interval"]
-    assert low < overall["value"] < high
-    assert overall["p_value"] == pytest.approx(2 * 0.5**mistakes)  # McNemar's, exact
+    assert (overall.value, overall.limit) == (pytest.approx(-mistakes / 400), -0.01)
+    assert overall.passed is passed and overall.examples == 400
+    low, high = overall.interval
+    assert low < overall.value < high
+    assert overall.p_value == pytest.approx(2 * 0.5**mistakes)  # McNemar's, exact
 
 
 def test_a_slice_that_falls_is_named_while_the_whole_gains(labels):
@@ -62,9 +62,9 @@ def test_a_slice_that_falls_is_named_while_the_whole_gains(labels):
     old = wrong_at(labels, range(100, 160))
     new = wrong_at(labels, range(0, 30))
     found = promotion.compare(answers(old), answers(new), labels, COUNTS, {"shop": shops})
-    assert check(found, "Top-1, new")["value"] == pytest.approx(30 / 400)
+    assert check(found, "Top-1, new").value == pytest.approx(30 / 400)
     assert names_that_fail(found) == ["Top-1, shop = 'north', new minus deployed"]
-    assert check(found, "Top-1, shop = 'north'")["examples"] == 100
+    assert check(found, "Top-1, shop = 'north'").examples == 100
 
 
 def test_the_tail_counts_by_itself(labels):
@@ -76,7 +76,7 @@ def test_the_tail_counts_by_itself(labels):
         COUNTS,
         {},
     )
-    assert check(found, "Top-1, new")["passed"]
+    assert check(found, "Top-1, new").passed
     assert names_that_fail(found) == ["Top-1, tail, new minus deployed"]
 
 
@@ -86,8 +86,8 @@ def test_a_drop_that_chance_explains_is_refused_only_when_strict(labels):
     arguments = answers(labels), answers(new), labels, COUNTS, {"light": light}
     lenient = promotion.compare(*arguments)
     dim = check(lenient, "Top-1, light = 'dim'")
-    assert dim["value"] == pytest.approx(-0.05) and dim["passed"]
-    assert dim["note"] == "below the limit, but so few photos do not show a drop"
+    assert dim.value == pytest.approx(-0.05) and dim.passed
+    assert dim.note == "below the limit, but so few photos do not show a drop"
     strict = promotion.compare(*arguments, tolerance=Tolerance(strict=True))
     assert names_that_fail(strict) == ["Top-1, light = 'dim', new minus deployed"]
 
@@ -96,8 +96,8 @@ def test_small_slices_are_listed_not_judged(labels):
     shops = ["corner" if number < 29 else None for number in range(400)]
     new = wrong_at(labels, [])
     found = promotion.compare(answers(labels), answers(new), labels, COUNTS, {"shop": shops})
-    assert found["not_judged"] == [{"name": "shop = 'corner'", "examples": 29}]
-    assert check(found, "Top-1, shop = missing")["examples"] == 371
+    assert found.not_judged == [{"name": "shop = 'corner'", "examples": 29}]
+    assert check(found, "Top-1, shop = missing").examples == 371
 
 
 def test_photos_of_new_classes_do_not_hide_a_drop(labels):
@@ -106,9 +106,9 @@ def test_photos_of_new_classes_do_not_hide_a_drop(labels):
     deployed = Answers(deployed.logits[:, [1, 0, 2]], ("juice", "milk", "melon"))
     new = wrong_at(labels, range(0, 40, 4))
     found = promotion.compare(deployed, answers(new), labels, COUNTS, {})
-    assert (found["examples"], found["new_class_examples"]) == (300, 100)
-    assert found["differences"] is None
-    assert check(found, "Top-1, new")["value"] == pytest.approx(-10 / 300)
+    assert (found.examples, found.new_class_examples) == (300, 100)
+    assert found.differences is None
+    assert check(found, "Top-1, new").value == pytest.approx(-10 / 300)
     assert names_that_fail(found) == ["Top-1, new minus deployed"]
 
 
@@ -116,8 +116,8 @@ def test_classes_are_matched_by_name(labels):
     order = [2, 0, 3, 1]
     deployed = Answers(answers(labels).logits[:, order], tuple(CLASSES[i] for i in order))
     found = promotion.compare(deployed, answers(labels), labels, COUNTS, {})
-    assert all(each["value"] == 0 for each in found["checks"])
-    assert found["differences"]["nll"]["difference"] == pytest.approx(0)
+    assert all(each.value == 0 for each in found.checks)
+    assert found.differences["nll"]["difference"] == pytest.approx(0)
 
 
 def test_photos_that_were_trained_on_are_left_out(labels):
@@ -125,10 +125,10 @@ def test_photos_that_were_trained_on_are_left_out(labels):
     seen = np.arange(400) < 100
     new = wrong_at(labels, range(0, 100))
     judged = promotion.compare(answers(labels), answers(new), labels, COUNTS, {})
-    assert not check(judged, "Top-1, new")["passed"]
+    assert not check(judged, "Top-1, new").passed
     found = promotion.compare(answers(labels), answers(new), labels, COUNTS, {}, seen)
     assert names_that_fail(found) == []
-    assert (found["examples"], found["seen_examples"]) == (300, 100)
+    assert (found.examples, found.seen_examples) == (300, 100)
 
 
 def test_equal_files_are_rarely_refused_for_a_part():
@@ -152,9 +152,9 @@ def test_equal_files_are_rarely_refused_for_a_part():
             COUNTS,
             columns,
             tolerance=Tolerance(part=0.0),
-        )["checks"][1:]
+        ).checks[1:]
         assert len(parts) == 13
-        refused += not all(each["passed"] for each in parts)
+        refused += not all(each.passed for each in parts)
     assert refused <= 17
 
 

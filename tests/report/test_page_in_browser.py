@@ -69,7 +69,7 @@ def test_page_is_modest_and_whole(run):
     assert [each for each in re.findall(r'<section id="(\w+)"', text)] == SECTIONS
     assert text.count("<svg") == 18 and text.count("data:image/jpeg;base64,") > 30
     assert not re.search(r"\bNone\b|\bnan\b|\binf\b", text.partition("<script>")[0])
-    for each in results["classes"]:
+    for each in results.classes:
         assert each["name"] in text
 
 

@@ -1,15 +1,87 @@
-"""The photos of a report: which to show under which words."""
+"""What is taken for what, and where student and teacher differ, photo by photo."""
 
-from kdtf import formatting
+import numpy as np
 
+from kdtf import formatting, results
+from kdtf.metrics import displays
+from kdtf.plotting import drawing
+from kdtf.report.table import Section
+
+_MOST_NAMED = 12  # classes whose names the axes of the whole matrix have room for
 _MOST_ZOOMED = 10  # classes of the zoomed matrix
+
+
+def confusion_section(mistakes, names):
+    """Section of the confusion matrix and the most confused pairs.
+
+    Args:
+      mistakes: as `error_analysis.summarize` returns it, with student (key of its model), its
+        photos with id and jpeg (base64).
+      names: list of str, the classes.
+    """
+    wrong = mistakes["teacher_only"]["count"] + mistakes["neither"]
+    count = sum(photos for *_, photos in mistakes["confusion"])
+    pairs = confused_pairs(mistakes, names)
+    student = results.Model.from_key(mistakes["student"])
+    return Section(
+        "confusion",
+        "What is taken for what",
+        [f"The {student.title.lower()} student errs on {wrong:,} of {count:,} test photos."],
+        [draw_confusion(mistakes["confusion"], names)],
+        zoom=zoomed(mistakes, names) if pairs else None,
+        pairs=pairs,
+    )
+
+
+def disagreements_section(mistakes, names):
+    """Section of the photos that one of student and teacher alone got right.
+
+    Args:
+      mistakes, names: as of `confusion_section`.
+    """
+    teacher, student = (mistakes[key]["count"] for key in ("teacher_only", "student_only"))
+    return Section(
+        "examples",
+        "Student against teacher, photo by photo",
+        [
+            f"Both are right on {mistakes['both']:,} photos, only the teacher on {teacher:,}, only "
+            f"the student on {student:,}, neither on {mistakes['neither']:,}. Shown are the "
+            "mistakes made with most confidence, two of a kind at most."
+        ],
+        galleries=galleries(mistakes, names),
+    )
+
+
+def draw_confusion(confusion, names):
+    """`Drawing` of the whole confusion matrix: right answers on the diagonal, mistakes off it.
+
+    Args:
+      confusion: list of [label, predicted class, photos].
+      names: list of str, the classes; few enough of them are on the axes.
+    """
+    classes = len(names)
+    counts = np.zeros((classes, classes), np.int64)
+    for label, answer, photos in confusion:
+        counts[label, answer] = photos
+    wrong = int(counts.sum() - np.trace(counts))
+    cells = int(np.count_nonzero(counts) - np.count_nonzero(np.diag(counts)))
+    return drawing(
+        "Confusion matrix",
+        f"Confusion matrix of {classes} classes: {formatting.count(wrong, 'mistake')} in "
+        f"{formatting.count(cells, 'cell')} off the diagonal.",
+        displays.draw_confusion,
+        counts,
+        names if classes <= _MOST_NAMED else None,
+        note="Row: the label. Column: the answer. The stronger a cell, the more of its label's "
+        "photos; mistakes are orange.",
+    )
 
 
 def confused_pairs(mistakes, names):
     """The most confused pairs, each with its photos.
 
     Args:
-      mistakes: as `mistakes.choose` returns it, its photos with id and jpeg (base64).
+      mistakes: as `error_analysis.summarize` returns it, its photos with id and jpeg (base64).
       names: list of str, the classes.
 
     Returns:
@@ -93,19 +165,19 @@ def galleries(mistakes, names):
 
 
 def _photo(mistakes, names, place):
-    found = mistakes["photos"][place]
+    photo = mistakes["photos"][place]
     answers = {
         who: {
-            "answer": names[found[who]],
-            "confidence": formatting.share(found[f"{who}_confidence"]),
-            "right": found[who] == found["label"],
+            "answer": names[photo[who]],
+            "confidence": formatting.share(photo[f"{who}_confidence"]),
+            "right": photo[who] == photo["label"],
         }
         for who in ("student", "teacher")
     }
-    label = names[found["label"]]
+    label = names[photo["label"]]
     return answers | {
-        "id": found["id"],
-        "jpeg": found["jpeg"],
+        "id": photo["id"],
+        "jpeg": photo["jpeg"],
         "label": label,
         "alt": f"Photo of {label}; the student says {answers['student']['answer']}, the teacher "
         f"{answers['teacher']['answer']}",
