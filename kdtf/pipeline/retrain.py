@@ -174,7 +174,7 @@ def _compare(folder, run_dir, info, seen, tolerance):
         truth.columns,
         np.isin(_hashes(truth.ids), seen),
         tolerance,
-    )
+    ).to_json()
 
 
 def _answers(folder, info):

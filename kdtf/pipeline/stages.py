@@ -9,7 +9,18 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from kdtf import benchmark, data, export, files, quantize, report, students, teachers
+from kdtf import (
+    benchmark,
+    data,
+    export,
+    files,
+    quantize,
+    release,
+    report,
+    results,
+    students,
+    teachers,
+)
 from kdtf.callbacks.checkpoint import EpochCheckpoint
 from kdtf.callbacks.tensorboard import TensorBoardFigures
 from kdtf.pipeline import config as settings
@@ -205,10 +216,9 @@ class Run:
             facts = self.directory / "models" / f"{name}.json"
             if facts.exists():
                 history[name] = json.loads(facts.read_text())["history"]
-        results = {
+        raw = {
             "models": models,
             "classes": self.evaluation.classes(),
-            "gates": report.gates(models, SHIPPED),
             "verdict": self.evaluation.compare(*settings.STUDENTS),
             "verdict_int8": self.evaluation.compare(*INT8),
             "environment": settings.environment(self.info)
@@ -217,11 +227,13 @@ class Run:
             "cached_logits": self.cache_facts,
             "stages": [{"name": name, "seconds": s} for name, s in self.seconds.items()],
         }
-        self._write_json(self.directory / "results.json", results)
-        known = results["environment"]
+        run = results.Results.from_json(raw)
+        run = replace(run, gates=release.check_gates(run.models))
+        results.write(self.directory / results.FILE, run)
+        known = run.environment
         facts = {
-            "model": models[SHIPPED],
-            "gates": results["gates"],
+            "model": run.models[results.SHIPPED],
+            "gates": run.gates,
             "metadata": self._described()["metadata"],
             "data_sha256": known["data_sha256"],
             "teacher_sha256": known["teacher_sha256"],
@@ -229,7 +241,7 @@ class Run:
         }
         bundle.write(self.directory / "deploy", self._tflite(SHIPPED), self.info.classes, facts)
         hparams.write(self.directory, asdict(self.config), models)
-        self.results, self.page = results, report.write(self.directory)
+        self.results, self.page = run.to_json(), report.write(self.directory)
 
     def _fit(self, distiller, name, first_view, epochs, *callbacks):
         """Trains from where a killed run left off; the curves, earlier epochs' included."""
