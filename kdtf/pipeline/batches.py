@@ -3,9 +3,10 @@
 import math
 
 from kdtf import data, teachers
+from kdtf.results import BASELINE
 
 CALIBRATION_BATCHES = 8
-CORRECTION_PHOTOS = 128
+CORRECTION_EXAMPLES = 128
 
 
 def steps_per_epoch(info, config):
@@ -13,7 +14,7 @@ def steps_per_epoch(info, config):
 
     Args:
       info: `data.DatasetInfo`.
-      config: `settings.Config`.
+      config: `Config`.
     """
     return data.steps_per_epoch(info, "train", config.batch_size, unlabelled="keep")
 
@@ -23,28 +24,32 @@ class Batches:
 
     Args:
       info: a `data.DatasetInfo` with splits train, val and test.
-      config: `settings.Config`.
-      teacher: the model, or the ensemble, that speaks for the photos.
+      config: `Config`.
+      teacher: the model, or the ensemble, that the distilled student learns from.
+      cached: `teachers.CachedLogits`, or None: the teacher is asked in every step.
+
+    Attributes:
+      classes: names, in the order of the logits.
+      steps: of an epoch of either student.
     """
 
-    def __init__(self, info, config, teacher):
-        self._info, self._config, self._teacher = info, config, teacher
+    def __init__(self, info, config, teacher, cached=None):
+        self._info, self._config, self._teacher, self._cached = info, config, teacher, cached
+        self.classes, self.steps = info.classes, steps_per_epoch(info, config)
 
-    def training(self, name, first_epoch, epochs, cached):
-        """Endless enough for the student `name` to train from `first_epoch` up to `epochs`.
+    def training(self, model, first_epoch, epochs):
+        """Endless enough for a student to train from `first_epoch` up to `epochs`.
 
         Where photos lack labels, a baseline takes as many steps, going round the others oftener,
         and so in new views: what the teacher says of the cached ones is nothing to it.
 
         Args:
-          name: of the student, "baseline_int8" for example.
-          first_epoch, epochs: from which epoch on, and before which to stop; of `steps_per_epoch`.
-          cached: `cached_logits.CachedLogits`, or None: the teacher is asked in every step.
+          model: `kdtf.results.Model` of the student, float32 or int8.
+          first_epoch, epochs: from which epoch on, and before which to stop; of `steps` each.
         """
-        info, config = self._info, self._config
-        skips = name.startswith("baseline") and info.split("train").unlabelled > 0
+        info, config, steps = self._info, self._config, self.steps
+        skips = model.role == BASELINE.role and info.split("train").unlabelled > 0
         unlabelled = "skip" if skips else "keep"
-        steps = steps_per_epoch(info, config)
         round_steps = data.steps_per_epoch(info, "train", config.batch_size, unlabelled=unlabelled)
         first_round, past = divmod(first_epoch * steps, round_steps)
         batches = data.training_batches(
@@ -57,7 +62,7 @@ class Batches:
             epochs=math.ceil(epochs * steps / round_steps),
             first_epoch=first_round,
             columns=self._columns(),
-            cached_logits=None if skips else cached,
+            cached_logits=None if skips else self._cached,
             unlabelled=unlabelled,
         )
         return batches.skip(past)
@@ -73,13 +78,13 @@ class Batches:
 
     def correction(self):
         """One batch of training photos, without labels, on which biases are corrected."""
-        photos = self._evaluation("train", CORRECTION_PHOTOS, unlabelled="keep")
+        photos = self._evaluation("train", CORRECTION_EXAMPLES, unlabelled="keep")
         return next(iter(photos))[0]
 
-    def measuring(self, split, model):
-        """Every photo of a split as `model`, a student or the teacher, takes it."""
+    def measuring(self, split, network):
+        """Every example of a split as a Keras model, a student or the teacher, takes it."""
         return data.evaluation_batches(
-            self._info, split, 16, teachers.image_size(model), columns=teachers.columns(model)
+            self._info, split, 16, teachers.image_size(network), columns=teachers.columns(network)
         )
 
     def _evaluation(self, split, batch_size, **options):

@@ -1,26 +1,6 @@
-"""What decides a run of the main job: its settings, and the models that it makes."""
+"""What decides a run of the main job."""
 
-import os
-import platform
-import time
 from dataclasses import dataclass
-from importlib.metadata import version
-
-import keras
-import tensorflow as tf
-import tf_keras
-
-import kdtf
-from kdtf import benchmark
-from kdtf.pipeline import teacher_training
-
-STUDENTS = ("baseline", "distilled")
-INT8 = tuple(f"{name}_int8" for name in STUDENTS)
-# Other ways to a small file, for comparison: none of them is trained for it.
-POST_TRAINING = ("distilled_ptq_int8", "distilled_dynamic_range", "distilled_float16")
-MODELS = ("teacher", *STUDENTS, *INT8, *POST_TRAINING)
-SHIPPED = "distilled_int8"
-PACKAGES = ("kdtf", "tensorflow", "keras", "tf_keras", "tensorflow_model_optimization")
 
 
 @dataclass(frozen=True)
@@ -54,27 +34,3 @@ class Config:
 
 
 EMBEDDED = Config(image_size=96, epochs=10, views=8, qat_epochs=2, weights=None)
-EMBEDDED_DATA = {"classes": 40, "photos": 2400, "size": 128, "examples_per_shard": 128}
-EMBEDDED_TEACHER = teacher_training.Config(
-    backbone="resnet14_v2", image_size=96, epochs=12, mixup=0.0, cutmix=0.0
-)
-REAL_TEACHER = teacher_training.Config(backbone="mobilenet_v2", weights="imagenet")
-
-
-def environment(info):
-    """What a run's figures depend on besides its settings: versions, machine, data."""
-    return {
-        "kdtf": kdtf.__version__,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "tf_keras": tf_keras.__version__,
-        "tensorflow_model_optimization": version("tensorflow-model-optimization"),
-        "device": benchmark.device_name(),
-        "cores": os.cpu_count(),
-        "data": str(info.directory),
-        "data_sha256": info.sha256(),
-        "training_photos": info.split("train").examples,
-        "training_labels": info.split("train").labelled,
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-    }

@@ -1,13 +1,12 @@
 """What an exported file answers on validation and test photos, and what a report makes of it.
 
-Per model, `evaluation/<name>.npz` holds the logits and `evaluation/<name>.json` what was measured
+Per model, `evaluation/<key>.npz` holds the logits and `evaluation/<key>.json` what was measured
 from them; of the model that ships, `evaluation/mistakes.json` holds the photos that a report shows
 and `evaluation/layer_errors.json` what rounding does to each layer. Each is whole or absent.
 """
 
 import base64
 import functools
-import json
 import math
 import os
 from dataclasses import asdict
@@ -20,9 +19,10 @@ from kdtf import data, files, metrics
 from kdtf.export import layer_errors, runtime
 from kdtf.metrics import calibration, comparison, error_analysis, selective_prediction, slices
 from kdtf.metrics.predictions import top_label
+from kdtf.results import TEACHER
 
 SPLITS = ("val", "test")
-# Shares of right answers for which a threshold is looked up, below which a person is asked.
+# Fractions of right answers for which a threshold is looked up, below which a person is asked.
 ACCURACIES = (0.9, 0.95, 0.99)
 _CURVE_POINTS = 100
 
@@ -60,77 +60,73 @@ def answers(tflite_path, batches, split, title):
 
 
 class Evaluation:
-    """The evaluation folder of a run.
+    """What is measured of the exported files of a run.
 
     Args:
-      folder: pathlib.Path.
+      run: `RunDirectory`.
       info: a `data.DatasetInfo` with splits train, val and test.
+      models: `RunModels`.
+      batches: `Batches`.
     """
 
-    def __init__(self, folder, info):
-        self._folder, self._info = folder, info
+    def __init__(self, run, info, models, batches):
+        self._run, self._info, self._models, self._batches = run, info, models, batches
         self._train_counts = info.split("train").class_counts
 
-    def measure(self, name, tflite_path, batches):
-        """Runs the model `name` over validation and test photos, unless that is done.
-
-        Args:
-          name: of the model.
-          tflite_path: the exported file.
-          batches: function of a split's name to its `data.evaluation_batches`.
-        """
-        stored, path = (self._folder / f"{name}{suffix}" for suffix in (".npz", ".json"))
-        if stored.exists() and path.exists():
+    def measure(self, model):
+        """Runs a model's file over validation and test examples, unless that is done."""
+        run = self._run
+        if run.logits(model).exists() and run.measures(model).exists():
             return
         logits = {}
         for split in SPLITS:
             logits[split] = answers(
-                tflite_path, batches(split), self._info.split(split), f"{name}: {split} split"
+                run.tflite(model),
+                self._batches.measuring(split, self._models.float32(model)),
+                self._info.split(split),
+                f"{model.key}: {split} split",
             )
-        with files.atomic_write(stored) as partial:
+        with files.atomic_write(run.logits(model)) as partial:
             np.savez_compressed(
                 partial,
                 **{f"{split}_logits": np.float32(logits[split]) for split in SPLITS},
                 **{f"{split}_labels": self._truths[split].labels for split in SPLITS},
             )
         measured = summarise(logits, self._truths, self._train_counts)
-        files.write_json(path, measured)
+        files.write_json(run.measures(model), measured)
 
-    def collect_mistakes(self, name):
-        """What the measured model `name` gets wrong, with small photos, unless that is done."""
-        path = self._folder / "mistakes.json"
-        if path.exists():
+    def collect_mistakes(self, model):
+        """What a measured model gets wrong, with small images, unless that is done."""
+        if self._run.mistakes.exists():
             return
         labels = self._truths["test"].labels
-        found = error_analysis.summarize(
-            self._test_logits("teacher"), self._test_logits(name), labels
+        mistakes = error_analysis.summarize(
+            self._test_logits(TEACHER), self._test_logits(model), labels
         )
-        shown = {photo["position"]: photo for photo in found["photos"]}
+        shown = {photo["position"]: photo for photo in mistakes["photos"]}
         for position, example in enumerate(data.read_examples(self._info, "test")):
             if position in shown:
                 jpeg = base64.b64encode(error_analysis.thumbnail(example.encoded)).decode()
                 shown[position] |= {"id": example.id, "jpeg": jpeg}
-        files.write_json(path, {"student": name, **found})
+        files.write_json(self._run.mistakes, {"student": model.key, **mistakes})
 
-    def measure_layers(self, name, student, tflite_path, photos):
+    def measure_layers(self, model):
         """How far each layer of a rounded file is from the float student's, unless that is done.
 
-        Args:
-          name: of the model.
-          student: function without arguments to the float student that was rounded.
-          tflite_path: the exported file.
-          photos: `data.evaluation_batches`, of which the first batch is measured.
+        The first batch of validation examples is measured.
         """
-        path = self._folder / "layer_errors.json"
-        if path.exists():
+        if self._run.layer_errors.exists():
             return
-        batch, *_ = next(iter(photos))
-        errors = layer_errors.compare_layers(student(), tflite_path, batch)
+        examples = self._batches.measuring("val", self._models.float32(model))
+        batch, *_ = next(iter(examples))
+        errors = layer_errors.compare_layers(
+            self._models.equalized(model), self._run.tflite(model), batch
+        )
         rows = [asdict(error) for error in errors]
         for row in rows:
             # JSON has no infinity: no error at all is null.
             row["snr_db"] = None if math.isinf(row["snr_db"]) else row["snr_db"]
-        files.write_json(path, {"student": name, "layers": rows})
+        files.write_json(self._run.layer_errors, {"student": model.key, "layers": rows})
 
     def classes(self):
         """List of dict of name, train_examples and test_examples, in the order of the logits."""
@@ -140,14 +136,14 @@ class Evaluation:
             for name, train, test in zip(self._info.classes, *counts, strict=True)
         ]
 
-    def row(self, name):
+    def row(self, model):
         """Metrics of a measured model for results.json, teacher_agreement among them."""
-        measured = json.loads((self._folder / f"{name}.json").read_text())["metrics"]
-        agreement = metrics.teacher_agreement(self._test_logits("teacher"), self._test_logits(name))
+        measured = files.read_json(self._run.measures(model))["metrics"]
+        agreement = metrics.teacher_agreement(self._test_logits(TEACHER), self._test_logits(model))
         return measured | {"teacher_agreement": agreement}
 
     def compare(self, baseline, distilled):
-        """The verdict on two measured models, by their names.
+        """The verdict on two measured models.
 
         Returns:
           what `comparison.paired_difference` returns, and seeds (1), needed_seeds (None: one seed
@@ -155,7 +151,7 @@ class Evaluation:
           `slices.slice_differences`).
         """
         truth = self._truths["test"]
-        pair = [self._test_logits(name) for name in (baseline, distilled)]
+        pair = [self._test_logits(model) for model in (baseline, distilled)]
         right = [logits.argmax(axis=1) == truth.labels for logits in pair]
         return comparison.paired_difference(*right) | {
             "seeds": 1,
@@ -168,13 +164,13 @@ class Evaluation:
     def _truths(self):
         return {split: read_truth(self._info, split) for split in SPLITS}
 
-    def _test_logits(self, name):
-        with np.load(self._folder / f"{name}.npz") as stored:
+    def _test_logits(self, model):
+        with np.load(self._run.logits(model)) as stored:
             return stored["test_logits"]
 
 
 def summarise(logits, truths, train_counts):
-    """What `evaluation/<name>.json` holds.
+    """What `evaluation/<key>.json` holds.
 
     Args:
       logits: {"val": float [validation examples, classes], "test": float [test examples, classes]}.

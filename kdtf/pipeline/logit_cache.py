@@ -1,27 +1,32 @@
 """The teacher's part of a run, paid for once: its cached logits, and what they save."""
 
-import time
-
-import tensorflow as tf
-
-from kdtf import formatting, teachers
+from kdtf import files, formatting, teachers
 from kdtf.pipeline.batches import steps_per_epoch
 
-VIEW_SECONDS = 0.004  # to decode and draw one view, on two cores
 
+def open_or_write(run, config, info, teacher):
+    """Opens the teacher's cached logits, or writes or continues them.
 
-def cache(info, models, config):
-    """Writes, continues or opens the logits that a `settings.Config` asks for.
+    Args:
+      run: `RunDirectory`.
+      config: `Config`.
+      info: `data.DatasetInfo`.
+      teacher: `Teacher`.
 
     Returns:
-      (`teachers.CachedLogits`, number of images scored in this call).
+      (`teachers.CachedLogits`, dict as of `facts`).
 
     Raises:
       ValueError: the directory that was named holds logits of other settings.
     """
-    return teachers.cache_logits(
-        info, models, views=config.views, top_k=config.top_k, out=config.logits
+    cached, scored = teachers.cache_logits(
+        info, teacher.members, views=config.views, top_k=config.top_k, out=config.logits
     )
+    if run.cache_facts.exists():  # earlier calls included
+        scored += files.read_json(run.cache_facts)["images_scored"]
+    measured = facts(info, config, cached, scored, teacher.forward_s)
+    files.write_json(run.cache_facts, measured)
+    return cached, measured
 
 
 def facts(info, config, cached, scored, forward_s):
@@ -29,7 +34,7 @@ def facts(info, config, cached, scored, forward_s):
 
     Args:
       info: `data.DatasetInfo`.
-      config: `settings.Config`.
+      config: `Config`.
       cached: `teachers.CachedLogits`.
       scored: images that the teacher scored for this run, without those of killed calls.
       forward_s: seconds of the teacher's forward pass for one image.
@@ -64,17 +69,3 @@ def summary(facts):
         f"{paid}; asked in every step it would have scored {scored + saved:,}. Saved: {saved:,} "
         f"forward passes, about {formatting.duration(facts['seconds_saved'])}"
     )
-
-
-def forward_seconds(model, batch=16):
-    """Measured seconds of a model's forward pass for one photo."""
-    size = teachers.image_size(model)
-    feed = tf.zeros((batch, size, size, 3))
-    inputs = teachers.named_inputs(model)
-    if len(inputs) > 1:
-        feed = {key: tf.zeros((batch,), tf.int32) for key in inputs} | {"image": feed}
-    forward = tf.function(lambda x: model(x, training=False))
-    forward(feed)
-    started = time.monotonic()
-    forward(feed)
-    return (time.monotonic() - started) / batch

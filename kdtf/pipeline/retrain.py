@@ -22,8 +22,6 @@ Cost: that of recipes/distill.py, and one more file on the test photos.
 """
 
 import argparse
-import hashlib
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,14 +29,14 @@ from pathlib import Path
 import numpy as np
 
 from kdtf import data, files, formatting
-from kdtf.pipeline import distill, evaluation, teacher_training
-from kdtf.pipeline.config import PACKAGES, SHIPPED
+from kdtf.pipeline import deployed, distill, reporting, run_config, seen_examples, teacher_training
+from kdtf.pipeline.run_directory import RunDirectory
 from kdtf.release import bundle, promotion
 from kdtf.release.registry import BusyError, Registry
+from kdtf.results import SHIPPED
 
 PROMOTED, NOT_PROMOTED, BUSY = 0, 3, 4
-STUDENT, DESCRIPTION = "student.keras", "student.json"
-SEEN = "seen_photos.npy"
+STUDENT = "student.keras"
 _METRICS = ("top1", "macro_f1", "tail_top1", "ece", "nll", "examples", "intervals")
 
 
@@ -48,7 +46,7 @@ def retrain(store, run_dir, config, tolerance, cold_start=False):
     Args:
       store: a `Registry`.
       run_dir: directory for everything the run writes.
-      config: a `distill.Config`; without a warm_start it gets the deployed student's.
+      config: a `Config`; without a warm_start it gets the deployed student's.
       tolerance: a `promotion.Tolerance`.
       cold_start: start from config.weights.
 
@@ -57,32 +55,32 @@ def retrain(store, run_dir, config, tolerance, cold_start=False):
 
     Raises:
       BusyError: another process retrains for this registry.
+      ValueError: the directory holds a run of other settings or of another format.
     """
-    run_dir = Path(run_dir)
+    run = RunDirectory(Path(run_dir))
     with store.lock("retraining"):
         if not cold_start and config.warm_start is None:
-            config = replace(config, warm_start=_warm_start(store, run_dir))
+            config = replace(config, warm_start=_warm_start(store, run))
         results, page = distill.distill(run_dir, config)
-        print(distill.summary(results, page))
-        known = _promoted_before(store, run_dir)
-        if known is not None:
-            return known
-        info = data.DatasetInfo.load(config.data or run_dir / "data")
-        return _judge(store, run_dir, config, tolerance, info, results)
+        print(reporting.summary(results, page))
+        status = _promoted_before(store, run)
+        if status is not None:
+            return status
+        info = data.DatasetInfo.load(config.data or run.drawn_data)
+        return _judge(store, run, config, tolerance, info, results)
 
 
-def _warm_start(store, run_dir):
+def _warm_start(store, run):
     """The deployed student's file; a run that has begun goes on as it began."""
-    begun = run_dir / "config.json"
-    if begun.exists():
-        return json.loads(begun.read_text()).get("warm_start")
-    deployed = store.deployed()
-    return str(store.verified(deployed["version"]) / STUDENT) if deployed else None
+    if run.config.exists():
+        return run_config.read(run.config)["warm_start"]
+    entry = store.deployed()
+    return str(store.verified(entry["version"]) / STUDENT) if entry else None
 
 
-def _promoted_before(store, run_dir):
+def _promoted_before(store, run):
     """Exit status where this very file is a version already, else None."""
-    sha256 = files.file_sha256(run_dir / "deploy" / bundle.MODEL)
+    sha256 = files.file_sha256(run.deploy / bundle.MODEL)
     state = store.read()
     for entry in state["versions"]:
         if entry["files"][bundle.MODEL]["sha256"] == sha256:
@@ -98,34 +96,32 @@ def _promoted_before(store, run_dir):
     return None
 
 
-def _judge(store, run_dir, config, tolerance, info, results):
-    deployed = store.deployed()
-    seen = _trained_on(info, config.warm_start)
-    with files.atomic_write(run_dir / SEEN) as partial:
+def _judge(store, run, config, tolerance, info, results):
+    before = store.deployed()
+    seen = seen_examples.trained_on(info, config.warm_start)
+    with files.atomic_write(run.seen_examples) as partial:
         np.save(partial, seen)
     compared = None
-    if deployed:
-        folder = store.verified(deployed["version"])
-        print(f"\nThe deployed file, version {deployed['version']}, on the same test photos:")
-        compared = _compare(folder, run_dir, info, seen, tolerance)
+    if before:
+        folder = store.verified(before["version"])
+        print(f"\nThe deployed file, version {before['version']}, on the same test photos:")
+        compared = deployed.compare_with_deployed(folder, run, info, seen, tolerance)
     checks = results["gates"] + (compared["checks"] if compared else [])
     passed = all(check["passed"] for check in checks)
     record = {
         "passed": passed,
-        "deployed": deployed and deployed["version"],
+        "deployed": before and before["version"],
         "tolerance": asdict(tolerance),
         "gates": results["gates"],
         "comparison": compared,
     }
-    files.write_json(run_dir / "promotion.json", record)
+    files.write_json(run.promotion, record)
     print(table(record))
     if not passed:
         failed = sum(not check["passed"] for check in checks)
         print(f"\nNot promoted: {failed} of {len(checks)} checks failed.")
         return NOT_PROMOTED
-    entry = store.promote(
-        _sources(run_dir), _facts(run_dir, config, results, record), record["deployed"]
-    )
+    entry = store.promote(_sources(run), _facts(run, config, results, record), record["deployed"])
     print(f"\nPromoted: version {entry['version']}, {store.folder / entry['folder']}")
     return PROMOTED
 
@@ -161,69 +157,25 @@ def table(record):
     return "\n".join(lines)
 
 
-def _compare(folder, run_dir, info, seen, tolerance):
-    truth = evaluation.read_truth(info, "test")
-    with np.load(run_dir / "evaluation" / f"{SHIPPED}.npz") as stored:
-        candidate = promotion.Answers(stored["test_logits"], info.classes)
-    seen = np.union1d(seen, np.load(folder / SEEN))
-    return promotion.compare(
-        _answers(folder, info),
-        candidate,
-        truth.labels,
-        info.split("train").class_counts,
-        truth.columns,
-        np.isin(_hashes(truth.ids), seen),
-        tolerance,
-    ).to_json()
-
-
-def _answers(folder, info):
-    """What a promoted version says of this week's test photos, fed as in its own week."""
-    described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    words = {name: tuple(known) for name, known in (described["metadata"] or {}).items()}
-    batches = data.evaluation_batches(
-        replace(info, metadata=words), "test", 16, described["image_size"], columns=tuple(words)
-    )
-    logits = evaluation.answers(folder / bundle.MODEL, batches, info.split("test"), folder.name)
-    return promotion.Answers(logits, tuple(described["classes"]))
-
-
-def _trained_on(info, warm_start):
-    """Hashes of the photos that a student, and those it started from, were trained on."""
-    seen = np.unique(_hashes(example.id for example in data.read_examples(info, "train")))
-    if warm_start is None:
-        return seen
-    earlier = Path(warm_start).with_name(SEEN)
-    if not earlier.exists():
-        print(f"\nWhat {warm_start} was trained on is not known: no {earlier}.")
-        return seen
-    return np.union1d(seen, np.load(earlier))
-
-
-def _hashes(ids):
-    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in ids)
-    return np.frombuffer(b"".join(digests), np.uint64)
-
-
-def _sources(run_dir):
-    student = run_dir / "models" / SHIPPED.removesuffix("_int8")
-    return {path.name: path for path in sorted((run_dir / "deploy").iterdir())} | {
-        STUDENT: student.with_suffix(".keras"),
-        DESCRIPTION: student.with_suffix(".json"),
-        SEEN: run_dir / SEEN,
+def _sources(run):
+    student = SHIPPED.at("float32")
+    return {path.name: path for path in sorted(run.deploy.iterdir())} | {
+        STUDENT: run.keras_model(student),
+        deployed.DESCRIPTION: run.training_facts(student),
+        seen_examples.FILE: run.seen_examples,
     }
 
 
-def _facts(run_dir, config, results, record):
-    row, known = results["models"][SHIPPED], results["environment"]
+def _facts(run, config, results, record):
+    row, environment = results["models"][SHIPPED.key], results["environment"]
     return {
-        "run": str(run_dir),
+        "run": str(run.path),
         "metrics": {name: row[name] for name in _METRICS},
         "promotion": record,
-        "teacher_sha256": known["teacher_sha256"],
-        "data_sha256": known["data_sha256"],
+        "teacher_sha256": environment["teacher_sha256"],
+        "data_sha256": environment["data_sha256"],
         "warm_start": config.warm_start,
-        "versions": {name: known[name] for name in PACKAGES},
+        "versions": {name: environment[name] for name in reporting.PACKAGES},
     }
 
 

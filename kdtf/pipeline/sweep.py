@@ -13,22 +13,18 @@ Cost: the number of seeds times that of recipes/distill.py.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from kdtf import files
 from kdtf.metrics import comparison, intervals
 from kdtf.pipeline import distill, teacher_training
+from kdtf.pipeline.run_directory import RunDirectory
+from kdtf.results import INT8, STUDENTS
 
 FIGURES = ("top1", "top5", "macro_f1", "head_top1", "tail_top1", "ece", "nll")
 # What distillation brings, to float students and to 8-bit ones, and what 8 bits cost each of them.
-PAIRS = (
-    ("baseline", "distilled"),
-    ("baseline_int8", "distilled_int8"),
-    ("baseline", "baseline_int8"),
-    ("distilled", "distilled_int8"),
-)
+PAIRS = (STUDENTS, INT8, *zip(STUDENTS, INT8, strict=True))
 
 
 def summarise(runs):
@@ -47,10 +43,11 @@ def summarise(runs):
     models = {
         model: _figures([run["models"][model] for run in runs]) for model in runs[0]["models"]
     }
+    pairs = [tuple(model.key for model in pair) for pair in PAIRS]
     differences = {
         f"{second} - {first}": {"figures": _figures(_differences(runs, first, second))}
         | comparison.seed_difference(*(models[name]["top1"]["values"] for name in (first, second)))
-        for first, second in PAIRS
+        for first, second in pairs
         if first in models and second in models
     }
     return {"seeds": len(runs), "models": models, "differences": differences}
@@ -65,7 +62,7 @@ def table(summary):
         "|---" * (len(FIGURES) + 1) + "|",
     ]
     differences = summary["differences"]
-    rows = summary["models"] | {name: found["figures"] for name, found in differences.items()}
+    rows = summary["models"] | {name: gain["figures"] for name, gain in differences.items()}
     for name, figures in rows.items():
         cells = []
         for figure in FIGURES:
@@ -78,13 +75,13 @@ def table(summary):
             cells.append(f"{mean * scale:.{digits}f}{spread}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", "Top-1 by seed, and the verdict over seeds:", ""]
-    for name, found in differences.items():
-        values = ", ".join(f"{100 * v:+.2f}" for v in found["figures"]["top1"]["values"])
-        line = f"- {name}: {values}. **{found['verdict']}** (p = {found['p_value']:.3f})."
-        if found["needed_seeds"]:
+    for name, gain in differences.items():
+        values = ", ".join(f"{100 * v:+.2f}" for v in gain["figures"]["top1"]["values"])
+        line = f"- {name}: {values}. **{gain['verdict']}** (p = {gain['p_value']:.3f})."
+        if gain["needed_seeds"]:
             line += (
-                f" A difference of this size and spread is told in {found['power']:.0%} of the "
-                f"sweeps with {found['needed_seeds']:,} seeds."
+                f" A difference of this size and spread is told in {gain['power']:.0%} of the "
+                f"sweeps with {gain['needed_seeds']:,} seeds."
             )
         lines.append(line)
     return "\n".join(lines) + "\n"
@@ -125,15 +122,14 @@ def main(argv=None):
     folder = Path(args.run_dir)
     runs = []
     for seed in args.seeds:
-        run_dir = folder / f"seed-{seed}"
+        run = RunDirectory(folder / f"seed-{seed}")
         # The last one wins on the command line: no argument of the rest can change the seed.
         _, config = distill.parse([*args.rest, "--seed", str(seed)])
-        finished = run_dir / "results.json"
-        if not finished.exists():
-            print(f"\n=== seed {seed}: {run_dir} ===", flush=True)
+        if not run.results.exists():
+            print(f"\n=== seed {seed}: {run.path} ===", flush=True)
             with teacher_training.report_errors():
-                distill.distill(run_dir, config)
-        runs.append(json.loads(finished.read_text()))
+                distill.distill(run.path, config)
+        runs.append(files.read_json(run.results))
     summary = summarise(runs)
     files.write_json(folder / "summary.json", summary)
     files.write_text(folder / "summary.md", table(summary))

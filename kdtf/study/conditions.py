@@ -22,9 +22,9 @@ class Condition:
     """Under what a pair of students is trained.
 
     Attributes:
-      label_fraction: share of the training photos whose labels may be used, in (0, 1].
+      label_fraction: fraction of the training photos whose labels may be used, in (0, 1].
       unlabelled: whether the other photos are added with the teacher's logits alone.
-      label_noise: share of the labels replaced by a wrong one, in [0, 1].
+      label_noise: fraction of the labels replaced by a wrong one, in [0, 1].
       length: steps over those of the base.
       width: channel multiplier of the student.
       teacher: name of the teacher.
@@ -113,17 +113,17 @@ def points(axes, teachers):
 
 def jobs(planned, seeds):
     """Every `Job` that `Point`s need, once, in their order, the seeds of a point side by side."""
-    found = {}
+    by_name = {}
     for point in planned:
         for seed in seeds:
             for student in STUDENTS:
                 job = Job(student, point.condition, seed)
-                found.setdefault(job.name, job)
-    return list(found.values())
+                by_name.setdefault(job.name, job)
+    return list(by_name.values())
 
 
 def labelled_subset(labels, fraction, seed):
-    """Which photos keep their label: the same share of each class, at least one photo of each.
+    """Which photos keep their label: the same fraction of each class, at least one photo of each.
 
     With one seed, a smaller fraction's photos are among a larger one's.
 
@@ -146,10 +146,11 @@ def labelled_subset(labels, fraction, seed):
 
 
 def noisy_labels(labels, classes, noise, seed):
-    """Labels of which a share, the same in each class, is replaced by any other class.
+    """Labels of which a fraction, the same in each class, is replaced by any other class.
 
-    Classes too small for the share lose one photo more or less, by lot. With one seed, the labels
-    that a smaller share replaces are among those of a larger one, with the same wrong class.
+    Classes too small for the fraction lose one photo more or less, by lot. With one seed, the
+    labels that a smaller fraction replaces are among those of a larger one, with the same wrong
+    class.
 
     Args:
       labels: int [examples].
@@ -173,7 +174,7 @@ def noisy_labels(labels, classes, noise, seed):
 
 
 def visible_labels(labels, classes, condition, seed):
-    """What a student under a `Condition` is told.
+    """The labels that a student under a `Condition` learns from.
 
     Args:
       labels: int [examples], the true ones.
@@ -184,10 +185,10 @@ def visible_labels(labels, classes, condition, seed):
     Returns:
       (labels int [examples], -1 where there is none; bool [examples], which photos are used).
     """
-    told = noisy_labels(labels, classes, condition.label_noise, seed)
+    noisy = noisy_labels(labels, classes, condition.label_noise, seed)
     kept = labelled_subset(labels, condition.label_fraction, seed)
     used = np.ones(len(labels), bool) if condition.unlabelled else kept
-    return np.where(kept, told, _UNLABELLED), used
+    return np.where(kept, noisy, _UNLABELLED), used
 
 
 def schedule(used, views, steps, batch_size, seed):

@@ -18,13 +18,15 @@ MEASURES = (
     "ece_scaled",
 )
 TITLES = {
-    "label_fraction": "Labelled share of the photos",
-    "unlabelled": "Labelled share, other photos added",
-    "label_noise": "Share of wrong labels",
+    "label_fraction": "Labelled fraction of the photos",
+    "unlabelled": "Labelled fraction, other photos added",
+    "label_noise": "Fraction of wrong labels",
     "length": "Training length",
     "width": "Student width",
     "teacher": "Teacher",
 }
+# What `measure` knows of a point of which two seeds have finished.
+_GAIN = ("baseline", "distilled", "gain", "over_seeds", "over_photos", "measures", "verdict")
 _HEADS = (
     "axis",
     "value",
@@ -62,54 +64,45 @@ def measure(planned, results, seeds, labels, confidence=0.95):
     """
     rows = []
     for point in planned:
-        pairs = []
-        for seed in seeds:
-            names = [
-                conditions.Job(name, point.condition, seed).name for name in conditions.STUDENTS
-            ]
-            if all(name in results for name in names):
-                pairs.append([results[name] for name in names])
+        pairs = _finished_pairs(point.condition, results, seeds)
         row = {"axis": point.axis, "value": point.value, "seeds": [b["seed"] for b, _ in pairs]}
-        if len(pairs) < 2:
-            empty = (
-                "baseline",
-                "distilled",
-                "gain",
-                "over_seeds",
-                "over_photos",
-                "measures",
-                "verdict",
-            )
-            rows.append(row | dict.fromkeys(empty))
-            continue
-        top1 = np.array([[run["metrics"]["top1"] for run in pair] for pair in pairs])
-        right = np.array([[run["predictions"] for run in pair] for pair in pairs]) == labels
-        each_photo = (right[:, 1].astype(float) - right[:, 0]).mean(axis=0)
-        over_seeds = comparison.seed_difference(top1[:, 0], top1[:, 1], confidence)
-        over_photos = intervals.mean_interval(each_photo, confidence)
-        measured = [name for name in MEASURES if all(name in p[0]["metrics"] for p in pairs)]
-        rows.append(
-            row
-            | {
-                "baseline": float(top1[:, 0].mean()),
-                "distilled": float(top1[:, 1].mean()),
-                "gain": over_seeds["difference"],
-                "over_seeds": over_seeds,
-                "over_photos": over_photos,
-                "measures": {
-                    name: intervals.mean_interval(
-                        [
-                            after["metrics"][name] - before["metrics"][name]
-                            for before, after in pairs
-                        ],
-                        confidence,
-                    )
-                    for name in measured
-                },
-                "verdict": comparison.verdict(over_seeds["interval"], over_photos["interval"]),
-            }
-        )
+        gain = _gain(pairs, labels, confidence) if len(pairs) > 1 else dict.fromkeys(_GAIN)
+        rows.append(row | gain)
     return rows
+
+
+def _finished_pairs(condition, results, seeds):
+    """[what the files of baseline and distilled student hold], of each seed that has both."""
+    pairs = []
+    for seed in seeds:
+        names = [conditions.Job(name, condition, seed).name for name in conditions.STUDENTS]
+        if all(name in results for name in names):
+            pairs.append([results[name] for name in names])
+    return pairs
+
+
+def _gain(pairs, labels, confidence):
+    top1 = np.array([[run["metrics"]["top1"] for run in pair] for pair in pairs])
+    right = np.array([[run["predictions"] for run in pair] for pair in pairs]) == labels
+    each_photo = (right[:, 1].astype(float) - right[:, 0]).mean(axis=0)
+    over_seeds = comparison.seed_difference(top1[:, 0], top1[:, 1], confidence)
+    over_photos = intervals.mean_interval(each_photo, confidence)
+    measured = [name for name in MEASURES if all(name in p[0]["metrics"] for p in pairs)]
+    return {
+        "baseline": float(top1[:, 0].mean()),
+        "distilled": float(top1[:, 1].mean()),
+        "gain": over_seeds["difference"],
+        "over_seeds": over_seeds,
+        "over_photos": over_photos,
+        "measures": {
+            name: intervals.mean_interval(
+                [after["metrics"][name] - before["metrics"][name] for before, after in pairs],
+                confidence,
+            )
+            for name in measured
+        },
+        "verdict": comparison.verdict(over_seeds["interval"], over_photos["interval"]),
+    }
 
 
 def table(rows):
@@ -153,8 +146,8 @@ def ordered(rows):
 
 def draw(folder, rows):
     """Writes the curves of all measured axes: `gains.png` of top-1, `parts.png` of the frequent,
-    middling and rare classes (`metrics.share_hits`). Where one of these is missing, there is no
-    `parts.png`.
+    middling and rare classes (`metrics.correct_by_group`). Where one of these is missing, there is
+    no `parts.png`.
     """
     measured = [row for row in ordered(rows) if row["gain"] is not None]
     files.write_bytes(folder / "gains.png", plotting.png(_draw_top1, measured))

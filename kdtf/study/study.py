@@ -3,8 +3,8 @@
     python recipes/when_it_helps.py --data shards/ --teacher teacher.keras weak.keras \\
         --weights mobilenet_v3_small_imagenet.npz --frozen-blocks 8 --run-dir runs/when
 
-Along each axis one thing changes: the share of labelled photos, the same with all other photos
-added through the teacher alone, the share of wrong labels, the length of training, the student's
+Along each axis one thing changes: the fraction of labelled photos, the same with all other photos
+added through the teacher alone, the fraction of wrong labels, the length of training, the student's
 width, the teacher. A baseline student learns from the labels, a distilled one from labels and
 teacher (Hinton et al., 2015, arXiv:1503.02531): same start, photos, views, order and steps. All
 settings are fixed beforehand; the test photos are looked at once, to measure.
@@ -18,7 +18,6 @@ says; --frozen-blocks 8 makes it several times cheaper. What it gave: docs/when_
 """
 
 import argparse
-import json
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -31,11 +30,11 @@ from kdtf import data, files, formatting, teachers
 from kdtf.pipeline import evaluation, teacher_training
 from kdtf.pipeline.run_config import check_or_write
 from kdtf.study import conditions, effects, view_cache
-from kdtf.study import trainer as trainer_module
+from kdtf.study.trainer import Settings, Trainer, build_student, split_student
 
 # Measured on one core of a 2.5 GHz Xeon, for the first estimate: seconds to train on a photo.
 TRAINING_SECONDS = 0.14e-6 * 3  # for each pixel of a whole student
-FROZEN_SHARE = 0.3  # what is left of it with blocks frozen
+FROZEN_FRACTION = 0.3  # what is left of it with blocks frozen
 
 
 class Study:
@@ -44,7 +43,7 @@ class Study:
     Args:
       directory: where everything goes.
       info: `kdtf.data.DatasetInfo` with splits train, val and test.
-      settings: `pair_training.Settings`.
+      settings: `trainer.Settings`.
       teacher_paths: {name: .keras file}; the first is the base's.
       axes: names, of `conditions.AXES`.
       seeds: ints, at least two different ones.
@@ -80,17 +79,17 @@ class Study:
         )
 
     def run(self):
-        """Trains what is left and writes the findings; returns `gains.measure`'s rows."""
-        memory = self._read_views()
+        """Trains what is left and writes the findings; returns `effects.measure`'s rows."""
+        views = self._read_views()
         self._labels = {
             split: evaluation.read_truth(self.info, split).labels
             for split in ("train", "val", "test")
         }
         self._teachers = {
-            name: float(np.mean(memory[name]["test"].argmax(axis=1) == self._labels["test"]))
+            name: float(np.mean(views[name]["test"].argmax(axis=1) == self._labels["test"]))
             for name in self.teacher_paths
         }
-        trainer = trainer_module.Trainer(self.info, self.settings, memory, self._labels)
+        trainer = Trainer(self.info, self.settings, views, self._labels)
         for number, job in enumerate(self.jobs):
             if job.name not in self.results:
                 result = trainer.run(job)
@@ -135,8 +134,8 @@ class Study:
         def student():
             if not settings.frozen_blocks:
                 return view_cache.pixels(settings.image_size)
-            whole = trainer_module.build_student(settings, classes, 1.0, steps=1)
-            trunk, _ = trainer_module.split_student(whole, settings.frozen_blocks)
+            whole = build_student(settings, classes, 1.0, steps=1)
+            trunk, _ = split_student(whole, settings.frozen_blocks)
             return view_cache.features(trunk)
 
         readers = {"student": student} | {
@@ -156,7 +155,7 @@ class Study:
         for job in self.jobs:
             path = self.directory / "jobs" / f"{job.name}.json"
             if path.exists():
-                results[job.name] = json.loads(path.read_text())
+                results[job.name] = files.read_json(path)
         return results
 
     def _seconds(self, left):
@@ -171,7 +170,7 @@ class Study:
             pace = np.median([result["seconds"] / result["photos"] for result in done])
         else:
             pace = TRAINING_SECONDS * settings.image_size**2
-            pace *= FROZEN_SHARE if settings.frozen_blocks else 1
+            pace *= FROZEN_FRACTION if settings.frozen_blocks else 1
         return float(photos * pace)
 
 
@@ -186,7 +185,7 @@ def parse(argv=None):
     add("--run-dir", required=True, help="where everything goes")
     add("--axes", nargs="+", choices=tuple(conditions.AXES), help="default: all that fit")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
-    default = trainer_module.Settings()
+    default = Settings()
     for field in fields(default):
         standard = getattr(default, field.name)
         kind = str if standard is None else type(standard)
@@ -198,9 +197,7 @@ def parse(argv=None):
 def main(argv=None):
     args = parse(argv)
     with teacher_training.report_errors():
-        settings = trainer_module.Settings(
-            **{field.name: getattr(args, field.name) for field in fields(trainer_module.Settings)}
-        )
+        settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
         paths = {Path(path).stem: path for path in args.teacher}
         if len(paths) < len(args.teacher):
             raise ValueError(f"teachers need different file names, got {args.teacher}")

@@ -11,7 +11,7 @@ import tensorflow as tf
 import kdtf
 from kdtf import losses, metrics, students
 from kdtf.metrics import calibration
-from kdtf.pipeline import teacher_training
+from kdtf.pipeline import history, schedules
 from kdtf.study import conditions
 
 _PREDICTED = 256  # photos in a batch of prediction
@@ -97,12 +97,12 @@ class Trainer:
     Args:
       info: `kdtf.data.DatasetInfo`.
       settings: `Settings`.
-      memory: what `view_memory.read_views` returns, of "student" and every teacher.
+      views: what `view_cache.read_views` returns, of "student" and every teacher.
       labels: {"train", "val", "test": int [examples]}.
     """
 
-    def __init__(self, info, settings, memory, labels):
-        self._settings, self._memory, self._labels = settings, memory, labels
+    def __init__(self, info, settings, views, labels):
+        self._settings, self._views, self._labels = settings, views, labels
         self._classes = len(info.classes)
         self._train_counts = info.split("train").class_counts
         # Keras keeps what a traced graph holds: a variable, so that one graph serves both students.
@@ -116,7 +116,7 @@ class Trainer:
         alpha = settings.alpha if job.student == "distilled" else 0.0
         distiller = self.distiller(condition.width, steps, alpha, job.seed)
         batches = self._batches(condition, steps, job.seed)
-        history = distiller.fit(batches, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
+        curves = distiller.fit(batches, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
         val, test = (self._predict(condition.width, steps, split) for split in ("val", "test"))
         return {
             "name": job.name,
@@ -124,7 +124,7 @@ class Trainer:
             "seed": job.seed,
             "steps": steps,
             "photos": steps * settings.batch_size,
-            "loss": history.history["loss"][-1],
+            "loss": history.finite_or_none(curves.history["loss"][-1]),
             "metrics": self._measures(val, test),
             "predictions": test.argmax(axis=1).tolist(),
             "seconds": time.monotonic() - started,
@@ -144,11 +144,11 @@ class Trainer:
 
     def _batches(self, condition, steps, seed):
         settings = self._settings
-        told, used = conditions.visible_labels(
+        labels, used = conditions.visible_labels(
             self._labels["train"], self._classes, condition, seed
         )
         photos, views = conditions.schedule(used, settings.views, steps, settings.batch_size, seed)
-        arrays = self._memory["student"]["train"], self._memory[condition.teacher]["train"]
+        arrays = self._views["student"]["train"], self._views[condition.teacher]["train"]
         images, logits = (tf.constant(array) for array in arrays)
 
         def batch(photo, view, label):
@@ -156,7 +156,7 @@ class Trainer:
             x = {"image": tf.gather_nd(images, at), "teacher_logits": tf.gather_nd(logits, at)}
             return x, label
 
-        batches = tf.data.Dataset.from_tensor_slices((photos, views, np.int32(told[photos])))
+        batches = tf.data.Dataset.from_tensor_slices((photos, views, np.int32(labels[photos])))
         return batches.map(batch)
 
     def distiller(self, width, steps, alpha, seed=0):
@@ -188,7 +188,7 @@ class Trainer:
             temperature=settings.temperature,
         )
         steps_per_epoch = max(1, len(self._labels["train"]) // settings.batch_size)
-        rate = teacher_training.cosine_schedule(
+        rate = schedules.cosine_schedule(
             settings.learning_rate, steps_per_epoch, steps / steps_per_epoch
         )
         optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
@@ -200,7 +200,7 @@ class Trainer:
     def _predict(self, width, steps, split):
         """Logits of the student that `distiller` gave last: float [examples, classes]."""
         _, forward = self._traced(width, steps)
-        x = self._memory["student"][split]
+        x = self._views["student"][split]
         parts = [forward(x[first : first + _PREDICTED]) for first in range(0, len(x), _PREDICTED)]
         return np.concatenate(parts)
 

@@ -1,8 +1,9 @@
 """Fixed views of all training photos in memory, and what teachers say about exactly these.
 
 A study trains one small data set dozens of times. Here its photos are decoded once, each in a few
-views by `kdtf.augment`, and every teacher is asked once about each view, at its own image size. All
-students replay these views: on them cached logits are exact (Beyer et al., 2022, arXiv:2106.05237).
+views by `kdtf.data.augment`, and every teacher is asked once about each view, at its own image
+size. All students replay these views: on them cached logits are exact (Beyer et al., 2022,
+arXiv:2106.05237).
 """
 
 from typing import NamedTuple
@@ -77,18 +78,16 @@ def read_views(folder, info, readers, *, views, view_size, seed=0):
         name: make() for name, make in readers.items() if not (folder / f"{name}.npz").exists()
     }
     if missing:
-        asked = _read_train(info, missing, views, view_size, seed)
+        train = _read_train(info, missing, views, view_size, seed)
         for name, reader in missing.items():
-            arrays = {"train": asked[name]} | {
-                split: _read_split(info, split, reader) for split in reader.splits
-            }
+            others = {split: _read_split(info, split, reader) for split in reader.splits}
             with files.atomic_write(folder / f"{name}.npz") as partial:
-                np.savez(partial, **arrays)
-    found = {}
+                np.savez(partial, train=train[name], **others)
+    arrays = {}
     for name in readers:
         with np.load(folder / f"{name}.npz") as stored:
-            found[name] = dict(stored)
-    return found
+            arrays[name] = dict(stored)
+    return arrays
 
 
 def _read_train(info, readers, views, view_size, seed):

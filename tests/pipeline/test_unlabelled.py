@@ -8,10 +8,13 @@ import keras
 import killing
 import numpy as np
 import pytest
+import runs
 import tensorflow as tf
 
 from kdtf import data, quantize, students
-from kdtf.pipeline import distill, evaluation, stages, student_training, teacher_training
+from kdtf.pipeline import dataset, distill, evaluation, student_training, teacher_training
+from kdtf.pipeline.run_directory import RunDirectory
+from kdtf.results import BASELINE, DISTILLED, STUDENTS
 from tfrecords_tools import synthetic
 from tfrecords_tools.shards import Photo, write_dataset
 
@@ -28,8 +31,8 @@ def unlabel(info, out, split, every):
     photos = []
     for name in info.splits:
         for number, example in enumerate(data.read_examples(info, name)):
-            told = name != split or number % every == 0
-            label = info.classes[example.label] if told else None
+            labelled = name != split or number % every == 0
+            label = info.classes[example.label] if labelled else None
             photos.append(Photo(example.id, example.encoded, name, label, example.metadata))
     write_dataset(out, photos, encoded, classes=info.classes, workers=1)
     return data.DatasetInfo.load(out)
@@ -74,21 +77,8 @@ def small_students():
         return students.cifar_cnn(classes, image_size, 0.5, bn_momentum=bn_momentum)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages.students, "mobilenet_v3_small", small)
+        patch.setattr(students, "mobilenet_v3_small", small)
         yield
-
-
-def ready(directory, config):
-    run = distill.Run(directory, config)
-    run.prepare_data()
-    run.prepare_teacher()
-    run.cache_logits()
-    return run
-
-
-def weights(run, name):
-    path = run.directory / "models" / f"{name}.keras"
-    return keras.models.load_model(path, compile=False).get_weights()
 
 
 def watched(labels, caches):
@@ -111,16 +101,16 @@ def watched(labels, caches):
 
 @pytest.fixture(scope="module")
 def trained(config, tmp_path_factory):
-    """(a `Run` with both students trained, {student: labels of the photos it has seen})."""
-    run, seen = ready(tmp_path_factory.mktemp("run"), config), {}
-    for name in ("baseline", "distilled"):
+    """(a begun run with both students trained, {student: labels of the photos it has seen})."""
+    run, seen = runs.begin(tmp_path_factory.mktemp("run"), config), {}
+    for student in STUDENTS:
         labels, caches = [], []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stages.data, "training_batches", watched(labels, caches))
-            run.train_student(name)
+            patch.setattr(data, "training_batches", watched(labels, caches))
+            run.train(student)
         # A baseline goes round oftener than there are cached views.
-        assert caches == [None if name == "baseline" else run.cached]
-        seen[name] = np.concatenate(labels[: EPOCHS * run.steps])  # more are drawn ahead
+        assert caches == [None if student == BASELINE else run.cached]
+        seen[student] = np.concatenate(labels[: EPOCHS * run.batches.steps])  # more: drawn ahead
     return run, seen
 
 
@@ -136,23 +126,24 @@ def test_a_teacher_learns_from_the_photos_with_a_label(info, config):
 def test_students_take_as_many_steps_on_what_each_can_learn_from(trained):
     run, seen = trained
     train = run.info.split("train")
-    assert run.steps == train.examples // BATCH
-    for name, labels in seen.items():
-        assert len(labels) == EPOCHS * run.steps * BATCH
-        assert (labels < 0).any() == (name == "distilled")
-    share = np.bincount(seen["baseline"], minlength=4) / len(seen["baseline"])
-    np.testing.assert_allclose(share, np.divide(train.class_counts, train.labelled), atol=0.1)
+    steps = run.batches.steps
+    assert steps == train.examples // BATCH
+    for student, labels in seen.items():
+        assert len(labels) == EPOCHS * steps * BATCH
+        assert (labels < 0).any() == (student == DISTILLED)
+    fractions = np.bincount(seen[BASELINE], minlength=4) / len(seen[BASELINE])
+    np.testing.assert_allclose(fractions, np.divide(train.class_counts, train.labelled), atol=0.1)
 
 
 def test_a_baseline_continues_within_its_round(trained, config, tmp_path):
     run, _ = trained
     own = data.steps_per_epoch(run.info, "train", BATCH, unlabelled="skip")
-    assert run.steps % own  # the killed epoch ends within a round
-    other = ready(tmp_path, config)
+    assert run.batches.steps % own  # the killed epoch ends within a round
+    other = runs.begin(tmp_path, config)
     with killing.killed_in("baseline"):
-        other.train_student("baseline")
-    other.train_student("baseline")
-    for one, two in zip(weights(run, "baseline"), weights(other, "baseline"), strict=True):
+        other.train(BASELINE)
+    other.train(BASELINE)
+    for one, two in zip(run.weights(BASELINE), other.weights(BASELINE), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
@@ -176,6 +167,6 @@ def test_where_figures_are_measured_every_photo_needs_a_label(drawn, config, tmp
     unlabel(drawn, tmp_path / "partly", "test", 2)
     wrong = dataclasses.replace(config, data=str(tmp_path / "partly"))
     with pytest.raises(ValueError, match="split 'test' of .* labels: evaluation"):
-        distill.Run(tmp_path / "run", wrong).prepare_data()
+        dataset.open_or_draw(RunDirectory(tmp_path / "run"), wrong)
     with pytest.raises(ValueError, match="split 'test' of .* labels: evaluation"):
         evaluation.read_truth(data.DatasetInfo.load(tmp_path / "partly"), "test")

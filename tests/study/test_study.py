@@ -1,16 +1,17 @@
 """The study of when distillation helps: its plan, its labels, its findings, and a small run."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kdtf import data, losses, students
+from kdtf import data, losses, students, teachers
 from kdtf.metrics import comparison, predictions
-from kdtf.study import conditions, effects, view_cache
-from kdtf.study import study as study_module
-from kdtf.study import trainer as trainer_module
+from kdtf.pipeline import evaluation
+from kdtf.study import conditions, effects, study, view_cache
 from kdtf.study.conditions import Condition, Job
+from kdtf.study.trainer import Settings, Trainer, split_student
 from tfrecords_tools import synthetic
 
 CLASSES = 6
@@ -53,15 +54,15 @@ def test_jobs_of_one_name_are_one_training(student):
 def test_a_baseline_s_batches_hold_no_photo_without_a_label():
     added = Condition("t", label_fraction=0.1, unlabelled=True)
     for student, used_photos in (("baseline", 10), ("distilled", len(LABELS))):
-        told, used = conditions.visible_labels(LABELS, CLASSES, Job(student, added, 0).seen, 0)
+        labels, used = conditions.visible_labels(LABELS, CLASSES, Job(student, added, 0).seen, 0)
         assert used.sum() == used_photos
-        assert (told[used] < 0).any() == (student == "distilled")
+        assert (labels[used] < 0).any() == (student == "distilled")
 
 
 def test_jobs_finish_a_point_before_the_next():
     planned = conditions.points(["label_noise"], ["t"])
-    found = conditions.jobs(planned, [3, 5])
-    assert [(job.student, job.seed, job.condition.label_noise) for job in found[:5]] == [
+    jobs = conditions.jobs(planned, [3, 5])
+    assert [(job.student, job.seed, job.condition.label_noise) for job in jobs[:5]] == [
         ("baseline", 3, 0.0),
         ("distilled", 3, 0.0),
         ("baseline", 5, 0.0),
@@ -76,7 +77,7 @@ def test_teachers_share_baselines_and_nothing_else_is_shared():
         Job("baseline", condition, 0).name
         == Job("baseline", Condition("b", label_noise=0.1), 0).name
     )
-    told = {
+    names = {
         Job("distilled", c, s).name
         for s in (0, 1)
         for c in (
@@ -89,7 +90,7 @@ def test_teachers_share_baselines_and_nothing_else_is_shared():
             Condition("a", label_fraction=0.1, unlabelled=True),
         )
     }
-    assert len(told) == 14
+    assert len(names) == 14
 
 
 def test_axes_that_cannot_be_are_refused():
@@ -100,7 +101,7 @@ def test_axes_that_cannot_be_are_refused():
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.5, 1.0])
-def test_labelled_subset_holds_the_share_of_every_class(fraction):
+def test_labelled_subset_holds_the_fraction_of_every_class(fraction):
     kept = conditions.labelled_subset(LABELS, fraction, seed=1)
     counts = np.bincount(LABELS)
     want = [max(1, round(fraction * count)) for count in counts]
@@ -119,7 +120,7 @@ def test_labelled_subsets_are_nested_and_decided_by_the_seed():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.4, 1.0])
-def test_noisy_labels_replace_the_share_of_every_class(noise):
+def test_noisy_labels_replace_the_fraction_of_every_class(noise):
     noisy = conditions.noisy_labels(LABELS, CLASSES, noise, seed=1)
     for number, count in enumerate(np.bincount(LABELS)):
         replaced = np.sum(noisy[LABELS == number] != number)
@@ -144,13 +145,13 @@ def test_wrong_labels_are_any_other_class():
 
 def test_visible_labels_hide_what_is_not_labelled():
     hidden = Condition("t", label_fraction=0.1)
-    told, used = conditions.visible_labels(LABELS, CLASSES, hidden, 0)
+    labels, used = conditions.visible_labels(LABELS, CLASSES, hidden, 0)
     kept = conditions.labelled_subset(LABELS, 0.1, 0)
     np.testing.assert_array_equal(used, kept)
-    np.testing.assert_array_equal(told, np.where(kept, LABELS, -1))
+    np.testing.assert_array_equal(labels, np.where(kept, LABELS, -1))
     added = Condition("t", label_fraction=0.1, unlabelled=True)
     more, all_used = conditions.visible_labels(LABELS, CLASSES, added, 0)
-    np.testing.assert_array_equal(more, told)
+    np.testing.assert_array_equal(more, labels)
     assert all_used.all()
 
 
@@ -166,7 +167,7 @@ def test_schedule_shows_all_photos_and_views_equally_often():
 
 
 def _results(planned, seeds, rng, gain=0.0):
-    """Results of made-up students; with a gain, distilled ones mend that share of the errors."""
+    """Results of made-up students; with a gain, distilled ones mend that fraction of the errors."""
     results = {}
     labels = rng.integers(0, 3, 400)
     for job in conditions.jobs(planned, seeds):
@@ -261,14 +262,14 @@ def arguments(shards, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(arguments, tmp_path_factory):
-    study_module.main([*arguments, "--axes", "unlabelled"])
-    return study_module.Path(arguments[arguments.index("--run-dir") + 1])
+    study.main([*arguments, "--axes", "unlabelled"])
+    return Path(arguments[arguments.index("--run-dir") + 1])
 
 
 def test_a_small_study_from_end_to_end(run, arguments, capsys):
-    study = json.loads((run / "study.json").read_text())
-    assert [point["value"] for point in study["points"]] == [0.1, 0.25, 0.05, 0.5]
-    assert all(point["gain"] is not None for point in study["points"])
+    report = json.loads((run / "study.json").read_text())
+    assert [point["value"] for point in report["points"]] == [0.1, 0.25, 0.05, 0.5]
+    assert all(point["gain"] is not None for point in report["points"])
     for name in ("gains.png", "parts.png"):
         assert (run / name).read_bytes()[:4] == b"\x89PNG"
     assert (run / "table.md").read_text().count("\n") == 6
@@ -277,7 +278,7 @@ def test_a_small_study_from_end_to_end(run, arguments, capsys):
     lost = run / "jobs" / f"{sorted(before)[-1].name}"
     content = json.loads(lost.read_text())
     lost.unlink()
-    study_module.main([*arguments, "--axes", "unlabelled"])
+    study.main([*arguments, "--axes", "unlabelled"])
     assert "1 of them left" in capsys.readouterr().out
     again = json.loads(lost.read_text())
     assert again["predictions"] == content["predictions"]
@@ -290,18 +291,17 @@ def test_a_point_s_baseline_is_trained_on_its_labelled_photos(run, shards, argum
     teacher = arguments[arguments.index("--teacher") + 1]
     readers = {
         "student": lambda: view_cache.pixels(16),
-        "teacher": lambda: view_cache.logits(study_module.teachers.load([teacher]), 4),
+        "teacher": lambda: view_cache.logits(teachers.load([teacher]), 4),
     }
-    memory = view_cache.read_views(run / "views", shards, readers, views=2, view_size=24)
+    views = view_cache.read_views(run / "views", shards, readers, views=2, view_size=24)
     labels = {
-        split: study_module.evaluation.read_truth(shards, split).labels
-        for split in ("train", "val", "test")
+        split: evaluation.read_truth(shards, split).labels for split in ("train", "val", "test")
     }
-    settings = trainer_module.Settings(
+    settings = Settings(
         student="cifar_cnn", image_size=16, view_size=24, views=2, epochs=1, batch_size=16
     )
     alone = Job("baseline", Condition("teacher", label_fraction=0.25), 1)
-    want = trainer_module.Trainer(shards, settings, memory, labels).run(alone)
+    want = Trainer(shards, settings, views, labels).run(alone)
     got = json.loads((run / "jobs" / f"{alone.name}.json").read_text())
     assert got["predictions"] == want["predictions"]
     assert got["loss"] == pytest.approx(want["loss"], rel=1e-5)
@@ -309,11 +309,11 @@ def test_a_point_s_baseline_is_trained_on_its_labelled_photos(run, shards, argum
 
 def test_other_settings_in_the_same_directory_are_refused(run, arguments):
     with pytest.raises(SystemExit, match="'alpha': 0.7.*'alpha': 0.5"):
-        study_module.main([*arguments, "--axes", "unlabelled", "--alpha", "0.5"])
+        study.main([*arguments, "--axes", "unlabelled", "--alpha", "0.5"])
 
 
 def test_views_are_drawn_once_and_logits_are_of_these_views(run, shards, arguments):
-    teacher = study_module.teachers.load([arguments[arguments.index("--teacher") + 1]])
+    teacher = teachers.load([arguments[arguments.index("--teacher") + 1]])
     stored = np.load(run / "views" / "teacher.npz")["train"]
     readers = {"teacher": lambda: view_cache.logits(teacher, 4)}
     fresh = view_cache.read_views(run / "fresh", shards, readers, views=2, view_size=24)
@@ -323,9 +323,9 @@ def test_views_are_drawn_once_and_logits_are_of_these_views(run, shards, argumen
 
 
 def test_photos_without_a_label_learn_from_the_teacher_alone(run, shards):
-    settings = trainer_module.Settings(student="cifar_cnn", image_size=16, batch_size=4, alpha=0.25)
+    settings = Settings(student="cifar_cnn", image_size=16, batch_size=4, alpha=0.25)
     labels = {"train": np.zeros(4, int)}
-    trainer = trainer_module.Trainer(shards, settings, {}, labels)
+    trainer = Trainer(shards, settings, {}, labels)
     rng = np.random.default_rng(0)
     image = rng.uniform(0, 255, (4, 16, 16, 3)).astype("float32")
     teacher = rng.normal(size=(4, 4)).astype("float32")
@@ -344,7 +344,7 @@ def test_a_top_on_a_trunk_is_the_whole_student():
     whole = students.mobilenet_v3_small(3, 32, 0.35)
     photos = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     for blocks in (1, 8, 9):
-        trunk, top = trainer_module.split_student(whole, blocks)
+        trunk, top = split_student(whole, blocks)
         np.testing.assert_allclose(top(trunk(photos)), whole(photos), rtol=1e-5, atol=1e-5)
         left = {layer.name for layer in top.layers}
         assert f"expanded_conv_{blocks}_expand" in left
@@ -362,4 +362,4 @@ def test_a_top_on_a_trunk_is_the_whole_student():
 )
 def test_settings_that_cannot_be_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        trainer_module.Settings(**wrong)
+        Settings(**wrong)

@@ -3,10 +3,8 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kdtf import export, teachers
-from kdtf.pipeline import teacher_training
 
 
 def small_backbone(channels=4, size=32, seed=0):
@@ -120,26 +118,6 @@ def test_weights_of_another_model_are_refused(tmp_path):
         teachers.applications_backbone("mobilenet_v2", 32, tmp_path / "w.npz")
 
 
-def test_keras_cv_backbone_saves_and_loads(tmp_path):
-    model = teachers.classifier(teacher_training.resnet_v2("resnet14_v2", 32), 4)
-    model.save(tmp_path / "t.keras")
-    np.testing.assert_allclose(
-        teachers.load([tmp_path / "t.keras"])(images()), model(images()), atol=1e-5
-    )
-
-
-def test_a_fingerprint_is_of_the_weights(tmp_path):
-    teacher = teachers.classifier(small_backbone(), 5)
-    teacher.save(tmp_path / "t.keras")
-    (again,) = teachers.load_members([tmp_path / "t.keras"], "abcde")
-    assert teachers.fingerprint(again) == teachers.fingerprint(teacher)
-    kernel = again.get_layer("logits").kernel
-    kernel.assign(tf.tensor_scatter_nd_add(kernel, [[0, 0]], [1e-6]))
-    assert teachers.fingerprint(again) != teachers.fingerprint(teacher)
-    with pytest.raises(TypeError, match="a hash of weights"):
-        teachers.fingerprint(lambda x: x)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -157,17 +135,3 @@ def test_a_fingerprint_is_of_the_weights(tmp_path):
 def test_wrong_requests_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_label_mixing_keeps_label_mass_and_shapes():
-    """About half of the batches are mixed; each row of labels still sums to 1."""
-    mix = teacher_training.mix_labels(4, mixup=0.4, cutmix=1.0, seed=0)
-    label = np.array([0, 1, 2, 3], "int32")
-    weight = np.ones(4, "float32")
-    mixed = 0
-    for _ in range(30):
-        x, y, w = mix({"image": tf.constant(images(count=4))}, label, weight)
-        assert x["image"].shape == (4, 32, 32, 3)
-        np.testing.assert_allclose(y.numpy().sum(1), 1, atol=1e-5)
-        mixed += int((y.numpy().max(1) < 0.999).any())
-    assert 6 <= mixed <= 24

@@ -1,0 +1,47 @@
+"""The data of a run: shards that are given, or drawn."""
+
+import os
+
+from kdtf import data
+from kdtf.pipeline import run_config
+from tfrecords_tools import synthetic
+
+EMBEDDED_DATA = {"classes": 40, "photos": 2400, "size": 128, "examples_per_shard": 128}
+
+
+def open_or_draw(run, config):
+    """Opens the shards that are named, or draws the embedded set.
+
+    Args:
+      run: `RunDirectory`.
+      config: `Config`.
+
+    Returns:
+      `data.DatasetInfo`.
+
+    Raises:
+      ValueError: the run was begun with other data; an example of val or test has no label.
+    """
+    folder = config.data
+    if folder is None:
+        folder = run.drawn_data
+        if not (folder / data.MANIFEST).exists():
+            synthetic.synthesize(folder, seed=0, workers=os.cpu_count(), **EMBEDDED_DATA)
+    info = data.DatasetInfo.load(folder)
+    data.count_photos(info, "train", unlabelled="skip")
+    for split in ("val", "test"):
+        data.count_photos(info, split)
+    run_config.check_or_write(run.data_facts, {"data_sha256": info.sha256()})
+    return info
+
+
+def unlabelled_note(info):
+    """A sentence for the terminal about training images without a label; "" where all have one."""
+    train = info.split("train")
+    if not train.unlabelled:
+        return ""
+    return (
+        f"{train.labelled:,} of {train.examples:,} training photos have a label: the distilled "
+        "student learns the others from the teacher alone, the baseline takes as many steps "
+        "on those with a label"
+    )
