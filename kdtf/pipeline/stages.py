@@ -13,7 +13,7 @@ from kdtf import benchmark, data, export, files, quantize, report, students, tea
 from kdtf.callbacks.checkpoint import EpochCheckpoint
 from kdtf.callbacks.tensorboard import TensorBoardFigures
 from kdtf.pipeline import config as settings
-from kdtf.pipeline import hparams, logit_cache, student_training, teacher_training
+from kdtf.pipeline import hparams, logit_cache, student_training, teacher_training, versions
 from kdtf.pipeline.batches import Batches, steps_per_epoch
 from kdtf.pipeline.config import (
     EMBEDDED_DATA,
@@ -211,7 +211,7 @@ class Run:
             "gates": report.gates(models, SHIPPED),
             "verdict": self.evaluation.compare(*settings.STUDENTS),
             "verdict_int8": self.evaluation.compare(*INT8),
-            "environment": settings.environment(self.info)
+            "environment": versions.environment(self.info)
             | {"teacher_sha256": teachers.fingerprint(self.teacher)},
             "history": history,
             "cached_logits": self.cache_facts,
@@ -259,7 +259,7 @@ class Run:
         return checkpoint.history
 
     def _live_teacher(self, name):
-        if name == "baseline" or not self.config.live_teacher:
+        if name == "baseline" or not self.config.online_teacher:
             return None
         return self.teacher if len(self.members) == 1 else teachers.members(self.members)
 
