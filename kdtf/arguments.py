@@ -127,21 +127,25 @@ def _docs(configuration):
     }
 
 
-def hint(flag, preset):
-    """What the help says behind a flag's text: "(from 0 to 1; default: 0.7)"."""
+def help_text(flag, preset):
+    """What the help says of a flag, "weight of the soft targets (from 0 to 1; default: 0.7)"."""
     field = flag.field
-    notes = [] if field.choices or field.kind is str else [field.limit]
     if field.kind is bool:
-        return ""
+        return flag.help
+    notes = [] if field.choices or field.kind is str else [field.limit]
     if field.default is REQUIRED:
         notes.append("required")
     elif preset and getattr(preset.config, field.name, field.default) != field.default:
         held = text(getattr(preset.config, field.name))
         notes.append(f"default: {held} {preset.note}, {text(field.default)} {preset.otherwise}")
-    elif field.default is not None:
+    elif field.default not in (None, ()):
         notes.append(f"default: {text(field.default)}")
     notes = [note for note in notes if note not in ("", "a whole number", "a number")]
-    return f"({'; '.join(notes)})" if notes else ""
+    if not notes:
+        return flag.help
+    if flag.help.endswith(")"):  # "(default: one per core)"
+        return f"{flag.help[:-1]}; {'; '.join(notes)})"
+    return f"{flag.help} ({'; '.join(notes)})"
 
 
 def text(value):

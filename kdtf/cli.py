@@ -178,9 +178,8 @@ def _form(flags, preset):
     declared = []
     for flag in flags:
         name = flag.field.name
-        texts = tyro.conf.arg(
-            metavar=flag.metavar, help=flag.help, help_behavior_hint=arguments.hint(flag, preset)
-        )
+        text = arguments.help_text(flag, preset)
+        texts = tyro.conf.arg(metavar=flag.metavar, help=text, help_behavior_hint="")
         if flag.field.kind is bool:
             declared.append((name, Annotated[bool, texts], dataclasses.field(default=False)))
             continue
@@ -245,7 +244,7 @@ def _show_help(program, description, flags, preset):
     width = min(shutil.get_terminal_size().columns, _WIDTH)
     for paragraph in textwrap.dedent(description).strip().split("\n\n"):
         indented = paragraph.startswith(" ")
-        print(paragraph if indented else textwrap.fill(paragraph, width), end="\n\n")
+        print(paragraph if indented else textwrap.fill(paragraph, width, break_on_hyphens=False), end="\n\n")
     _tokens(program, flags, preset, ["--help"])
 
 

@@ -2,6 +2,8 @@
 
 kdtf show shards/
 kdtf show shards/ --split test --classes Granny-Smith --out apples.png
+
+The photos are spread over the classes, and chosen by their ids and the seed.
 """
 
 import hashlib
