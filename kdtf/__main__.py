@@ -20,19 +20,19 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "distill": Command("kdtf.pipeline.commands.distill", "photos to a measured student, a report"),
-    "teacher": Command("kdtf.pipeline.commands.teacher", "train a teacher, save it as one file"),
-    "sweep": Command("kdtf.pipeline.commands.sweep", "distill with several seeds: intervals"),
+    "distill": Command("kdtf.pipeline.commands.distill", "teacher, students, int8 files, a report"),
+    "teacher": Command("kdtf.pipeline.commands.teacher", "train a teacher"),
+    "sweep": Command("kdtf.pipeline.commands.sweep", "distill over several seeds: intervals"),
     "retrain": Command(
-        "kdtf.pipeline.commands.retrain", "train on from the deployed student; promote, roll back"
+        "kdtf.pipeline.commands.retrain", "every week: train on, compare, promote or not"
     ),
-    "study": Command("kdtf.study.command", "when distillation helps: many conditions"),
-    "build": Command("tfrecords_tools.build", "photos to TFRecord shards"),
-    "validate": Command("tfrecords_tools.validate", "check shards, byte by byte"),
-    "show": Command("tfrecords_tools.show", "a data set's numbers and contact sheet"),
-    "cache-logits": Command("tfrecords_tools.cache_logits", "score views with a teacher, once"),
-    "synthetic": Command("tfrecords_tools.synthetic", "draw a data set of shelf photos"),
-    "throughput": Command("tfrecords_tools.throughput", "photos per second of the pipeline"),
+    "study": Command("kdtf.study.command", "when distillation helps, condition by condition"),
+    "build": Command("tfrecords_tools.build", "images and labels to TFRecord shards"),
+    "validate": Command("tfrecords_tools.validate", "check a data set of shards"),
+    "show": Command("tfrecords_tools.show", "a contact sheet and a table of a data set"),
+    "cache-logits": Command("tfrecords_tools.cache_logits", "a teacher's logits beside the shards"),
+    "synthetic": Command("tfrecords_tools.synthetic", "draw shelf photos to start with"),
+    "throughput": Command("tfrecords_tools.throughput", "images/s of the input pipeline"),
 }
 
 
@@ -54,20 +54,20 @@ def usage():
 
 
 def main(argv=None):
-    """Runs the command that a command line names; returns its exit status, None for 0."""
+    """Exit status of a command line; None is 0, as `sys.exit` has it."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv:
-        cli.refuse(["a command is required: kdtf --help lists them"])
-    name, *rest = argv
-    if name in cli.HELP:
+    command, *rest = argv or ["--help"]
+    if command in cli.HELP:
         print(usage())
-        return None
-    if name == "--version":
-        print(f"kdtf {kdtf.__version__}")
-        return None
-    if name not in COMMANDS:
-        cli.refuse([f"{name}: unknown command{cli.nearest(name, COMMANDS)}"])
-    return importlib.import_module(COMMANDS[name].module).main(rest)
+        return 0
+    if command == "--version":
+        print(kdtf.__version__)
+        return 0
+    if command not in COMMANDS:
+        hint = cli.nearest(command, COMMANDS) or f"choose of {', '.join(COMMANDS)}"
+        print(f"error: no command {command!r}: {hint}", file=sys.stderr)
+        return 2
+    return importlib.import_module(COMMANDS[command].module).main(rest)
 
 
 if __name__ == "__main__":

@@ -244,7 +244,10 @@ def _show_help(program, description, flags, preset):
     width = min(shutil.get_terminal_size().columns, _WIDTH)
     for paragraph in textwrap.dedent(description).strip().split("\n\n"):
         indented = paragraph.startswith(" ")
-        print(paragraph if indented else textwrap.fill(paragraph, width, break_on_hyphens=False), end="\n\n")
+        print(
+            paragraph if indented else textwrap.fill(paragraph, width, break_on_hyphens=False),
+            end="\n\n",
+        )
     _tokens(program, flags, preset, ["--help"])
 
 

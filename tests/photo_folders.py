@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def noise(seed, size=(40, 30)):

@@ -75,12 +75,12 @@ def test_the_cached_logits_example_runs(tmp_path):
     before = """
 import keras
 import kdtf
-from kdtf import data, students
-from tfrecords_tools import cache_logits, synthetic
+from kdtf import data, students, teachers
+from tfrecords_tools import synthetic
 
 synthetic.synthesize("shards", classes=4, photos=60, size=48, seed=0, workers=1)
 info = data.DatasetInfo.load("shards")
-cache_logits.cache(info, [students.tiny_cnn(4, 32, 3)], views=2, out="logits")
+teachers.cache_logits(info, [students.tiny_cnn(4, 32, 3)], views=2, out="logits")
 student = students.tiny_cnn(4, 32, 3)
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 """

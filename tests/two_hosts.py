@@ -77,9 +77,8 @@ def shards(folder, worker):
 
     def dataset(context):
         mine = data.training_batches(
-            info, "train", 6, 16, seed=0, epochs=2, shuffle_examples=8,
-            worker=context.input_pipeline_id, workers=context.num_input_pipelines,
-        )  # fmt: skip
+            info, "train", 6, 16, seed=0, epochs=2, shuffle_examples=8, input_context=context
+        )
         mine = mine.rebatch(context.get_per_replica_batch_size(6))
         return mine.map(data.select_inputs(student))
 

@@ -26,8 +26,6 @@ from annotated_types import Ge, Interval
 from kdtf import cli, files, limits
 from kdtf.arguments import Argument
 from kdtf.data import beam_runner
-from tfrecords_tools import sources
-from tfrecords_tools.shards import write_dataset
 
 
 def build(
@@ -37,7 +35,7 @@ def build(
     lists=None,
     class_names=None,
     root=None,
-    split_shares=None,
+    split_fractions=None,
     max_side=None,
     quality=95,
     examples_per_shard=512,
@@ -54,7 +52,7 @@ def build(
       lists: {split: list file}, relative to the folder `source`, or None.
       class_names: CSV (name, number) for numeric labels, relative to `source` too, or None.
       root: folder that a CSV's relative paths start from; the CSV's own if None.
-      split_shares: {split: share} for photos whose split the source does not say, or None.
+      split_fractions: {split: fraction} for photos whose split the source does not say, or None.
       max_side: longest side of a stored photo in pixels, or None.
       quality: JPEG quality of what must be re-encoded.
       examples_per_shard: photos per shard.
@@ -64,13 +62,17 @@ def build(
       runner: name of a Beam runner and its pipeline options, list of str; None = this machine.
 
     Returns:
-      (`kdtf.data.DatasetInfo`, list of `tfrecords_tools.shards.Duplicate`).
+      (`kdtf.data.DatasetInfo`, list of `tfrecords_tools.duplicates.Duplicate`).
 
     Raises:
       ValueError: the source cannot be read, or has photos without a split and none is asked for;
         `runner` does not begin with a name, or `workers` is given too.
       ModuleNotFoundError: a runner without Apache Beam.
     """
+    # Here: a command line's help needs none of it.
+    from tfrecords_tools import sources
+    from tfrecords_tools.shards import write_dataset
+
     engine = beam_runner.Engine(runner, out) if runner is not None else None
     spool = Path(out).absolute() / ".photos"  # absolute, as are all paths: workers start elsewhere
     root = Path(root).absolute() if root else None
@@ -87,12 +89,12 @@ def build(
         photos, classes = sources.from_lists({"": Path(source).absolute()}, root, class_names)
     else:
         raise ValueError(f"{source} is neither a folder, a CSV file nor tfds:NAME")
-    if split_shares is None and any(not photo.split for photo in photos):
+    if split_fractions is None and any(not photo.split for photo in photos):
         raise ValueError(
             f"{source} does not say which split a photo belongs to: "
             "add --split train=0.8,val=0.1,test=0.1"
         )
-    photos = sources.assign_splits(photos, split_shares, seed) if split_shares else photos
+    photos = sources.assign_splits(photos, split_fractions, seed) if split_fractions else photos
     result = write_dataset(
         out,
         photos,
@@ -120,9 +122,9 @@ def summary(info, duplicates, shown=10):
             line += f" (imbalance {max(present) / min(present):.1f})"
         lines.append(line + (f", {split.unlabelled} unlabelled" if split.unlabelled else ""))
         for column, missing in split.missing.items():
-            share = missing / split.examples
+            fraction = missing / split.examples
             values = len(info.metadata[column])
-            lines.append(f"         {column}: {values} values, {share:.1%} missing")
+            lines.append(f"         {column}: {values} values, {fraction:.1%} missing")
     train = info.splits.get("train")
     if train:
         for order, title in ((-1, "most"), (1, "fewest")):
@@ -140,16 +142,16 @@ def summary(info, duplicates, shown=10):
     return "\n".join(lines)
 
 
-def parse_shares(text):
+def parse_fractions(text):
     """{"train": 0.8, ...} of "train=0.8,..."; ValueError if it is not of that form."""
     try:
         pairs = [part.split("=") for part in text.split(",")]
-        shares = {name.strip(): float(share) for name, share in pairs}
+        fractions = {name.strip(): float(fraction) for name, fraction in pairs}
     except ValueError:
         raise ValueError(f"must be like train=0.8,val=0.1,test=0.1, got {text!r}") from None
-    if not min(shares.values()) >= 0 or not abs(sum(shares.values()) - 1) <= 1e-6:
-        raise ValueError(f"shares must be at least 0 and sum to 1, got {text!r}")
-    return shares
+    if not min(fractions.values()) >= 0 or not abs(sum(fractions.values()) - 1) <= 1e-6:
+        raise ValueError(f"fractions must be at least 0 and sum to 1, got {text!r}")
+    return fractions
 
 
 def check_source(source):
@@ -182,8 +184,8 @@ class BuildArguments:
     """names (name, number) for numeric labels"""
     root: Annotated[str | None, Argument("DIR", check_directory)] = None
     """folder that a CSV's relative paths start from (default: the CSV's own)"""
-    split: Annotated[str | None, Argument("SHARES", parse_shares)] = None
-    """shares for photos without a split: train=0.8,val=0.1,test=0.1"""
+    split: Annotated[str | None, Argument("FRACTIONS", parse_fractions)] = None
+    """fractions for photos without a split: train=0.8,val=0.1,test=0.1"""
     max_side: Annotated[int | None, Ge(1)] = None
     """shrink photos whose longer side exceeds this many pixels"""
     quality: Annotated[int, Interval(ge=1, le=100)] = 95
@@ -230,7 +232,7 @@ def main(argv=None):
             lists=arguments.lists(),
             class_names=arguments.class_names,
             root=arguments.root,
-            split_shares=arguments.split and parse_shares(arguments.split),
+            split_fractions=arguments.split and parse_fractions(arguments.split),
             max_side=arguments.max_side,
             quality=arguments.quality,
             examples_per_shard=arguments.examples_per_shard,

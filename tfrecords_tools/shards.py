@@ -10,10 +10,8 @@ import concurrent.futures
 import functools
 import hashlib
 import io
-import json
 import multiprocessing
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,10 +23,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from kdtf import data, files
-from kdtf.files import file_sha256
+from kdtf.data import resumable
+from tfrecords_tools.duplicates import Fingerprint, difference_hash, find_duplicates
 
 SPLITS_ORDER = ("train", "val", "test")
-LEFT_OVER = re.compile(r"(\.partial-\d+-)?\.?.+-\d{5}-of-\d{5}\.tfrecord(\.json)?")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,10 @@ class Photo:
 
 
 class Written(NamedTuple):
-    """What `write_shard` reports: the shard's facts and a fingerprint per photo, in order."""
+    """What `write_shard` reports: the shard's facts, and by what its photos are compared, in order.
+
+    As JSON this is how an interrupted call finds it again.
+    """
 
     file: str
     examples: int
@@ -60,15 +61,18 @@ class Written(NamedTuple):
     content_hashes: tuple[str, ...]
     difference_hashes: tuple[int, ...]
 
+    @property
+    def shard(self):
+        """`kdtf.data.Shard` of the file."""
+        return data.Shard(self.file, self.examples, self.bytes, self.sha256)
 
-def difference_hash(image):
-    """64-bit dHash: whether brightness rises from each cell of a 9x8 thumbnail to the next.
-
-    Re-encoding or resizing a photo changes few bits; other photos differ in about half of them.
-    """
-    cells = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
-    bits = np.packbits((cells[:, 1:] > cells[:, :-1]).ravel())
-    return int.from_bytes(bits.tobytes(), "big")
+    def fingerprints(self, photos):
+        """list of `duplicates.Fingerprint`s of the shard's `Photo`s."""
+        hashes = zip(photos, self.content_hashes, self.difference_hashes, strict=True)
+        return [
+            Fingerprint(photo.split, photo.id, content, difference)
+            for photo, content, difference in hashes
+        ]
 
 
 def write_shard(path, photos, encode, classes):
@@ -98,7 +102,7 @@ def write_shard(path, photos, encode, classes):
                 label = None if photo.label is None else position[photo.label]
                 example = data.Example(photo.id, encoded, label, dict(photo.metadata))
                 writer.write(data.serialize(example))
-        digest = file_sha256(partial)
+        digest = files.file_sha256(partial)
         size = partial.stat().st_size
     return Written(
         path.name, len(photos), size, digest, tuple(content_hashes), tuple(difference_hashes)
@@ -127,7 +131,7 @@ def write_dataset(
         a `beam_runner.Engine` for example; None = processes of this machine.
 
     Returns:
-      (`kdtf.data.DatasetInfo`, list of `Duplicate`).
+      (`kdtf.data.DatasetInfo`, list of `duplicates.Duplicate`).
 
     Raises:
       ValueError: no photos, an id that occurs twice, a label outside `classes`; `workers` beside
@@ -146,9 +150,21 @@ def write_dataset(
     out.mkdir(parents=True, exist_ok=True)
     plan = _plan_shards(photos, examples_per_shard, seed)
     signature = _signature(plan, classes, encode)
-    write = functools.partial(_write_and_note, out.absolute(), encode, classes)
+    write = functools.partial(_write_resumably, out.absolute(), encode, classes)
     written = _write_all(out, plan, write, signature, engine or _processes(workers))
+    info = _describe(out, photos, plan, written, classes)
+    resumable.remove_leftovers(out, plan)
+    info.save()
+    fingerprints = [
+        fingerprint
+        for name, members in plan.items()
+        for fingerprint in written[name].fingerprints(members)
+    ]
+    return info, find_duplicates(fingerprints)
 
+
+def _describe(out, photos, plan, written, classes):
+    """`kdtf.data.DatasetInfo` of photos that are written: {file name: `Written`}."""
     columns = sorted({column for photo in photos for column in photo.metadata})
     vocabulary = {
         column: tuple(sorted({p.metadata[column] for p in photos if column in p.metadata}))
@@ -158,70 +174,13 @@ def write_dataset(
     for split in sorted({photo.split for photo in photos}, key=_split_rank):
         members = [photo for photo in photos if photo.split == split]
         counts = Counter(photo.label for photo in members)
-        names = [name for name, chunk in plan.items() if chunk[0].split == split]
+        names = [name for name, shard_photos in plan.items() if shard_photos[0].split == split]
         splits[split] = data.Split(
-            tuple(data.Shard(*written[name][:4]) for name in names),
+            tuple(written[name].shard for name in names),
             tuple(counts[name] for name in classes),
-            {c: sum(c not in photo.metadata for photo in members) for c in columns},
+            {column: sum(column not in photo.metadata for photo in members) for column in columns},
         )
-    info = data.DatasetInfo(out, tuple(classes), vocabulary, splits)
-    remove_left_overs(out, plan)
-    files.write_text(out / data.MANIFEST, info.to_json())
-    fingerprints = [
-        (photo.split, photo.id, content, difference)
-        for name, chunk in plan.items()
-        for photo, content, difference in zip(
-            chunk, written[name].content_hashes, written[name].difference_hashes, strict=True
-        )
-    ]
-    return info, find_duplicates(fingerprints)
-
-
-class Duplicate(NamedTuple):
-    """Two photos that are the same bytes (`exact`) or look the same; ids as `split/id`."""
-
-    first: str
-    second: str
-    exact: bool
-    across_splits: bool
-
-
-def find_duplicates(fingerprints, max_bits=2):
-    """Pairs of photos with equal content or dHashes that differ in at most `max_bits` < 4 bits.
-
-    Equal quarters are compared only (two hashes that differ in under 4 bits share one of their
-    four 16-bit quarters), so the cost stays far from quadratic. Flat photos, whose dHash has
-    fewer than 8 bits set or unset, look alike without being alike and count only when equal.
-
-    Args:
-      fingerprints: list of (split, id, content hash, 64-bit dHash).
-      max_bits: largest Hamming distance.
-
-    Returns:
-      list of `Duplicate`, leaks across splits first.
-    """
-    found = {}
-
-    def add(a, b, exact):
-        pair = tuple(sorted((f"{a[0]}/{a[1]}", f"{b[0]}/{b[1]}")))
-        found.setdefault(pair, Duplicate(*pair, exact, a[0] != b[0]))
-
-    by_content = {}
-    for item in fingerprints:
-        first = by_content.setdefault(item[2], item)
-        if first is not item:
-            add(first, item, exact=True)
-    buckets = {}
-    for item in by_content.values():
-        if 8 <= item[3].bit_count() <= 56:
-            for quarter in range(4):
-                buckets.setdefault((quarter, item[3] >> (16 * quarter) & 0xFFFF), []).append(item)
-    for members in buckets.values():
-        for index, a in enumerate(members):
-            for b in members[index + 1 :]:
-                if (a[3] ^ b[3]).bit_count() <= max_bits:
-                    add(a, b, exact=False)
-    return sorted(found.values(), key=lambda d: (not d.across_splits, not d.exact, d))
+    return data.DatasetInfo(out, tuple(classes), vocabulary, splits)
 
 
 def _check_photos(photos, classes):
@@ -271,59 +230,20 @@ def _signature(plan, classes, encode):
     }
 
 
-def remember(out, name, signature, written):
-    """Notes that a shard is finished, for `recall`.
-
-    Args:
-      out: `Path` of the directory.
-      name: the shard's file name.
-      signature: text that changes with whatever decides the shard's bytes.
-      written: NamedTuple of the shard's facts, its `sha256` among them.
-    """
-    facts = {"signature": signature, "written": written._asdict()}
-    files.write_json(_facts_path(out, name), facts)
-
-
-def recall(out, name, signature):
-    """{name: fact} of a shard that an earlier, interrupted call finished; None if it is not whole.
-
-    Args:
-      out, name, signature: as in `remember`; another signature counts as not finished.
-    """
-    try:
-        facts = json.loads(_facts_path(out, name).read_text())
-    except FileNotFoundError:
-        return None
-    path, written = out / name, facts["written"]
-    if facts["signature"] != signature or not path.exists():
-        return None
-    return written if file_sha256(path) == written["sha256"] else None
-
-
-def remove_left_overs(out, names):
-    """Removes what killed calls and `remember` left in `out`; the shards called `names` stay."""
-    for path in out.iterdir():
-        if LEFT_OVER.fullmatch(path.name) and path.name not in names:
-            path.unlink()
-
-
-def _facts_path(out, name):
-    return out / f".{name}.json"
-
-
-def _write_and_note(out, encode: Callable, classes, job):
+def _write_resumably(out, encode: Callable, classes, job):
     """Writes a shard and, beside it, the facts by which an interrupted call is continued."""
     name, photos, signature = job
     written = write_shard(out / name, photos, encode, classes)
-    remember(out, name, signature, written)
+    resumable.record_finished(out, name, signature, written)
     return written
 
 
 def _write_all(out, plan, write, signature, engine):
-    found = {name: recall(out, name, signature[name]) for name in plan}
-    written = {name: facts and Written(**facts) for name, facts in found.items()}
+    """{file name: `Written`} of the whole plan; what an interrupted call finished is kept."""
+    finished = {name: resumable.finished_facts(out, name, signature[name]) for name in plan}
+    written = {name: facts and Written(**facts) for name, facts in finished.items()}
     missing = [name for name, facts in written.items() if facts is None]
-    total = sum(len(chunk) for chunk in plan.values())
+    total = sum(len(photos) for photos in plan.values())
     done = total - sum(len(plan[name]) for name in missing)
     jobs = [(name, plan[name], signature[name]) for name in missing]
     with tqdm(total=total, initial=done, unit="photo", desc="writing") as bar:

@@ -39,7 +39,7 @@ def contact_sheet(info, split, count=48, classes=(), seed=0):
     Raises:
       ValueError: unknown split or class, or nothing to show.
     """
-    chosen = choose(info, split, count, classes, seed)
+    chosen = choose_examples(info, split, count, classes, seed)
     if not chosen:
         raise ValueError(f"split {split!r} of {info.directory} has no photo to show")
     columns = min(len(chosen), max(1, math.ceil(math.sqrt(1.5 * len(chosen)))))
@@ -66,18 +66,17 @@ def contact_sheet(info, split, count=48, classes=(), seed=0):
     return sheet
 
 
-def choose(info, split, count, classes=(), seed=0):
+def choose_examples(info, split, count, classes=(), seed=0):
     """list of `kdtf.data.Example`, spread over classes; holds `count` photos at a time, no more."""
     check_classes(info, classes)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count!r}")
-    held = info.split(split)
-    available = dict(enumerate(held.class_counts))
+    available = dict(enumerate(info.split(split).class_counts))
     if classes:
         wanted = [info.classes.index(name) for name in classes]
         available = {label: available[label] for label in wanted}
     else:
-        available[None] = held.unlabelled
+        available[None] = info.split(split).unlabelled
     quota = _quota(available, count, seed)
     kept = {label: [] for label in quota}
     for example in data.read_examples(info, split):
@@ -105,7 +104,7 @@ def check_classes(info, classes):
 
 def _quota(available, count, seed):
     """{label: photos to show}: one of each class in random order, then a second, and so on."""
-    left = {label: many for label, many in available.items() if many > 0}
+    left = {label: photos for label, photos in available.items() if photos > 0}
     order = list(left)
     np.random.default_rng(seed).shuffle(order)
     quota = {}
@@ -115,7 +114,7 @@ def _quota(available, count, seed):
                 quota[label] = quota.get(label, 0) + 1
                 left[label] -= 1
                 count -= 1
-        left = {label: many for label, many in left.items() if many}
+        left = {label: photos for label, photos in left.items() if photos}
     return quota
 
 
@@ -135,8 +134,8 @@ def table(info, shown=8):
     lines.append(head + f"{'fewest':>8}{'most':>8}{'unlabelled':>12}")
     for name, split in info.splits.items():
         size = sum(shard.bytes for shard in split.shards) / 1e6
-        present = [many for many in split.class_counts if many] or [0]
-        classes = sum(many > 0 for many in split.class_counts)
+        present = [count for count in split.class_counts if count] or [0]
+        classes = sum(count > 0 for count in split.class_counts)
         lines.append(
             f"{name:<8}{split.examples:>10,}{size:>10,.1f}{len(split.shards):>8}{classes:>9}"
             f"{min(present):>8,}{max(present):>8,}{split.unlabelled:>12,}"
@@ -144,11 +143,11 @@ def table(info, shown=8):
     if info.metadata:
         lines += ["", f"{'metadata':<20}{'values':>7}  missing per split"]
     for column, words in info.metadata.items():
-        shares = [
+        fractions = [
             f"{name} {split.missing.get(column, 0) / max(split.examples, 1):.1%}"
             for name, split in info.splits.items()
         ]
-        lines.append(f"{column:<20}{len(words):>7}  {', '.join(shares)}")
+        lines.append(f"{column:<20}{len(words):>7}  {', '.join(fractions)}")
         lines.append(f"{'':<29}{_some(words, shown)}")
     totals = np.sum([split.class_counts for split in info.splits.values()], axis=0)
     ranked = np.argsort(-totals, kind="stable")

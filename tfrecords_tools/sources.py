@@ -169,58 +169,58 @@ def from_tfds(name, spool, data_dir=None):
     undecoded = {"image": tfds.decode.SkipDecoding()}
     photos = []
     for split in builder.info.splits:
-        name = "val" if split == "validation" else split
         stored = builder.as_dataset(split=split, decoders=undecoded)
         for index, example in enumerate(tfds.as_numpy(stored)):
             path = spool / f"{split}-{index:08d}"
             path.write_bytes(example["image"])
             label = classes[example["label"]] if example["label"] >= 0 else None
-            photos.append(Photo(path.name, str(path), name, label))
+            own_split = "val" if split == "validation" else split
+            photos.append(Photo(path.name, str(path), own_split, label))
     return photos, classes
 
 
-def assign_splits(photos, shares, seed=0):
+def assign_splits(photos, fractions, seed=0):
     """Puts every photo that has no split into one, stratified by class.
 
     Args:
       photos: `Photo`s; those with a split keep it.
-      shares: {split: share}, summing to 1.
+      fractions: {split: fraction}, summing to 1.
       seed: of the draw, which depends on the photos' ids, not on their order.
 
     Returns:
-      list of `Photo`. Within a class of n photos a split of share s gets n s, rounded up or down
+      list of `Photo`. Within a class of n photos a split of fraction f gets n f, rounded up or down
       so that the totals over all classes fit too; the first split gets a class's only photo.
       Photos without a label go to "train", or the first split.
     """
-    if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
-        raise ValueError(f"split shares must be at least 0 and sum to 1, got {shares}")
+    if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) < 0:
+        raise ValueError(f"split fractions must be at least 0 and sum to 1, got {fractions}")
     groups = defaultdict(list)
     for photo in photos:
         if not photo.split:
             groups[photo.label].append(photo.id)
-    names = list(shares)
+    names = list(fractions)
     # There is nothing to measure on photos without a label.
-    untold = "train" if "train" in names else names[0]
-    chosen = dict.fromkeys(groups.pop(None, ()), untold)
+    of_unlabelled = "train" if "train" in names else names[0]
+    chosen = dict.fromkeys(groups.pop(None, ()), of_unlabelled)
     owed = dict.fromkeys(names, 0.0)
     for label in sorted(groups, key=str):
         ids = sorted(groups[label], key=lambda name: _draw(seed, name))
-        counts = _allot(len(ids), shares, owed)
+        counts = _allot(len(ids), fractions, owed)
         if counts[names[0]] == 0:
             counts[max(counts, key=counts.get)] -= 1
             counts[names[0]] += 1
         for name in names:
-            owed[name] += shares[name] * len(ids) - counts[name]
+            owed[name] += fractions[name] * len(ids) - counts[name]
         where = [name for name in names for _ in range(counts[name])]
         chosen |= dict(zip(ids, where, strict=True))
     return [replace(photo, split=photo.split or chosen[photo.id]) for photo in photos]
 
 
-def _allot(n, shares, owed):
-    """{split: whole number} near n * share, remainders to the splits that are owed most."""
-    counts = {name: int(n * share) for name, share in shares.items()}
+def _allot(n, fractions, owed):
+    """{split: whole number} near n * fraction, remainders to the splits that are owed most."""
+    counts = {name: int(n * fraction) for name, fraction in fractions.items()}
     left = n - sum(counts.values())
-    need = sorted(shares, key=lambda name: counts[name] - n * shares[name] - owed[name])
+    need = sorted(fractions, key=lambda name: counts[name] - n * fractions[name] - owed[name])
     for name in need[:left]:
         counts[name] += 1
     return counts

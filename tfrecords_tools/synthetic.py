@@ -18,11 +18,11 @@ from annotated_types import Ge, Interval
 from kdtf import cli, files, limits
 from kdtf.arguments import Argument
 from tfrecords_tools import show, sources
-from tfrecords_tools.build import parse_shares
+from tfrecords_tools.build import parse_fractions
 from tfrecords_tools.drawing import cameras, products, shelves
 from tfrecords_tools.shards import Photo, write_dataset
 
-SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 FEWEST_TRAIN = 3  # photos of the rarest category in the first split; 1 in each other
 HEAD_CLASSES, HEAD_PHOTOS = 0.08, 0.58  # 20 of 250 categories hold 58 % of the photos
 
@@ -74,7 +74,7 @@ def synthesize(
     photos=20_000,
     size=160,
     seed=0,
-    split_shares=None,
+    split_fractions=None,
     missing=0.08,
     examples_per_shard=512,
     workers=None,
@@ -87,8 +87,8 @@ def synthesize(
       photos: number of photos in all splits together.
       size: side of a photo, pixels, at least 32.
       seed: int >= 0.
-      split_shares: {split: share}; train 0.8, val 0.1, test 0.1 if None.
-      missing: share of each metadata column's values that is left out.
+      split_fractions: {split: fraction}; train 0.8, val 0.1, test 0.1 if None.
+      missing: fraction of each metadata column's values that is left out.
       examples_per_shard: photos per shard.
       workers: processes; None = one per core.
 
@@ -99,18 +99,18 @@ def synthesize(
       ValueError: an argument is out of range, or photos are too few for the long tail.
       FileExistsError: `out` holds a finished data set.
     """
-    shares = SHARES if split_shares is None else split_shares
+    fractions = FRACTIONS if split_fractions is None else split_fractions
     if classes < 2 or size < 32 or seed < 0 or not 0 <= missing < 1:
         raise ValueError(
             "wanted classes >= 2, size >= 32, seed >= 0 and 0 <= missing < 1, got "
             f"classes={classes!r}, size={size!r}, seed={seed!r}, missing={missing!r}"
         )
-    if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) <= 0:
-        raise ValueError(f"split shares must be above 0 and sum to 1, got {shares}")
+    if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) <= 0:
+        raise ValueError(f"split fractions must be above 0 and sum to 1, got {fractions}")
     names = [product.name for product in products.assortment(classes, seed)]
     info, _ = write_dataset(
         out,
-        plan(classes, photos, seed, shares, missing),
+        plan(classes, photos, seed, fractions, missing),
         ShelfPhotographer(classes, size, seed),
         classes=names,
         examples_per_shard=examples_per_shard,
@@ -120,11 +120,11 @@ def synthesize(
     return info
 
 
-def plan(classes, photos, seed, shares, missing):
+def plan(classes, photos, seed, fractions, missing):
     """list of `Photo`: what is to be drawn, for which split, with which metadata."""
     rng = np.random.default_rng([seed, 3])
     stock = products.assortment(classes, seed)
-    fewest = FEWEST_TRAIN + len(shares) - 1
+    fewest = FEWEST_TRAIN + len(fractions) - 1
     counts = rng.permutation(long_tail(classes, photos, fewest))
     families = sorted({product.family for product in stock})
     of_family = np.array([families.index(product.family) for product in stock])
@@ -138,8 +138,8 @@ def plan(classes, photos, seed, shares, missing):
     numbers = iter(rng.permutation(photos))
     planned = []
     for index, product in enumerate(stock):
-        for split, many in divide(int(counts[index]), shares).items():
-            for region in rng.choice(len(regions), many, p=listing[index]):
+        for split, shots in divide(int(counts[index]), fractions).items():
+            for region in rng.choice(len(regions), shots, p=listing[index]):
                 camera = devices[rng.choice(len(devices), p=device_odds[region])]
                 lighting = lamps[rng.choice(len(lamps), p=lamp_odds[region])]
                 shot = Shot(int(next(numbers)), index, regions[region], camera, lighting)
@@ -195,12 +195,12 @@ def long_tail(classes, photos, fewest):
     return np.sort(np.diff(total, prepend=0))[::-1]
 
 
-def divide(count, shares):
-    """{split: photos} of a class: near `shares`, but 3 or more in the first split, 1 in others."""
-    names = list(shares)
+def divide(count, fractions):
+    """{split: photos} of a class: near `fractions`, but 3 or more in the first, 1 in others."""
+    names = list(fractions)
     given = {name: FEWEST_TRAIN if name == names[0] else 1 for name in names}
     for _ in range(count - sum(given.values())):
-        given[max(names, key=lambda name: shares[name] * count - given[name])] += 1
+        given[max(names, key=lambda name: fractions[name] * count - given[name])] += 1
     return given
 
 
@@ -221,10 +221,10 @@ class SyntheticArguments:
     """photos in all splits"""
     size: Annotated[int, Ge(32)] = 160
     """side of a photo in pixels"""
-    split: Annotated[str, Argument("SHARES", parse_shares)] = "train=0.8,val=0.1,test=0.1"
-    """share of the photos in each split"""
+    split: Annotated[str, Argument("FRACTIONS", parse_fractions)] = "train=0.8,val=0.1,test=0.1"
+    """fractions of the photos"""
     missing: Annotated[float, Interval(ge=0, lt=1)] = 0.08
-    """share of metadata left out"""
+    """fraction of metadata left out"""
     examples_per_shard: Annotated[int, Ge(1)] = 512
     """photos per shard"""
     workers: Annotated[int | None, Ge(1)] = None
@@ -237,11 +237,11 @@ class SyntheticArguments:
 
     def conflicts(self):
         """(field, rule) of what one value forbids another."""
-        shares = parse_shares(self.split)
-        if min(shares.values()) == 0:
-            yield "split", "every share must be above 0"
+        fractions = parse_fractions(self.split)
+        if min(fractions.values()) == 0:
+            yield "split", "every fraction must be above 0"
         try:
-            long_tail(self.classes, self.photos, FEWEST_TRAIN + len(shares) - 1)
+            long_tail(self.classes, self.photos, FEWEST_TRAIN + len(fractions) - 1)
         except ValueError as error:
             yield "photos", str(error)
 
@@ -256,7 +256,7 @@ def main(argv=None):
             photos=arguments.photos,
             size=arguments.size,
             seed=arguments.seed,
-            split_shares=parse_shares(arguments.split),
+            split_fractions=parse_fractions(arguments.split),
             missing=arguments.missing,
             examples_per_shard=arguments.examples_per_shard,
             workers=arguments.workers,

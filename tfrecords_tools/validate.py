@@ -7,7 +7,6 @@ Prints every problem and exits with 1, or one line and exits with 0.
 
 import concurrent.futures
 import io
-import json
 import os
 import sys
 from collections import Counter
@@ -20,9 +19,8 @@ from google.protobuf.message import DecodeError
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from kdtf import cli, data, limits
+from kdtf import cli, data, files, limits
 from kdtf.arguments import Argument
-from kdtf.files import file_sha256
 from tfrecords_tools.build import check_directory
 
 
@@ -55,7 +53,7 @@ def validate(directory, workers=None):
     except (FileNotFoundError, ValueError) as error:
         return [str(error)]
     problems = _manifest_problems(info)
-    jobs = [(split, shard) for split, held in info.splits.items() for shard in held.shards]
+    jobs = [(name, shard) for name, split in info.splits.items() for shard in split.shards]
     total = sum(shard.examples for _, shard in jobs)
     reports = []
     # Hashing, reading and decoding all happen outside Python's lock, so threads use every core.
@@ -73,8 +71,8 @@ def validate(directory, workers=None):
         problems += report.problems
     problems += _repeated_ids(jobs, reports)
     for split in info.splits:
-        found = [report for (name, _), report in zip(jobs, reports, strict=True) if name == split]
-        problems += _count_problems(info, split, found)
+        own = [report for (name, _), report in zip(jobs, reports, strict=True) if name == split]
+        problems += _count_problems(info, split, own)
     return problems
 
 
@@ -90,7 +88,7 @@ def check_shard(info, shard, progress=lambda photos: None):
     size = path.stat().st_size
     if size != shard.bytes:
         problems.append(f"{shard.file}: {size} bytes, {data.MANIFEST} says {shard.bytes}")
-    digest = file_sha256(path)
+    digest = files.file_sha256(path)
     if digest != shard.sha256:
         problems.append(f"{shard.file}: sha256 {digest}, {data.MANIFEST} says {shard.sha256}")
     examples = 0
@@ -142,9 +140,9 @@ def _check_record(info, where, record, report):
 def _manifest_problems(info):
     """What `dataset.json` says against itself and against the names of the files beside it."""
     problems = []
-    stated = json.loads((info.directory / data.MANIFEST).read_text())["splits"]
+    stated = files.read_json(info.directory / data.MANIFEST)["splits"]
     for name, words in {"classes": info.classes, **info.metadata}.items():
-        repeated = [word for word, many in Counter(words).items() if many > 1]
+        repeated = [word for word, count in Counter(words).items() if count > 1]
         if repeated:
             problems.append(f"{data.MANIFEST}: {name} names {repeated[0]!r} more than once")
     for name, split in info.splits.items():
@@ -164,7 +162,7 @@ def _manifest_problems(info):
                 f"{sorted(info.metadata)}"
             )
     named = Counter(shard.file for split in info.splits.values() for shard in split.shards)
-    problems += [f"{file}: named {many} times" for file, many in named.items() if many > 1]
+    problems += [f"{file}: named {count} times" for file, count in named.items() if count > 1]
     problems += [
         f"{path.name}: a stray file, {data.MANIFEST} does not name it"
         for path in sorted(info.directory.iterdir())
@@ -184,20 +182,21 @@ def _repeated_ids(jobs, reports):
 
 
 def _count_problems(info, split, reports):
-    held = info.splits[split]
     labels = sum((report.labels for report in reports), Counter())
     known = sum((report.known for report in reports), Counter())
     examples = sum(report.examples for report in reports)
     problems = [
-        f"split {split}: {labels[label]} photos of class {name}, {data.MANIFEST} says {many}"
-        for label, (name, many) in enumerate(zip(info.classes, held.class_counts, strict=False))
-        if labels[label] != many
+        f"split {split}: {labels[label]} photos of class {name}, {data.MANIFEST} says {stated}"
+        for label, (name, stated) in enumerate(
+            zip(info.classes, info.splits[split].class_counts, strict=False)
+        )
+        if labels[label] != stated
     ]
-    for column, many in held.missing.items():
-        if examples - known[column] != many:
+    for column, stated in info.splits[split].missing.items():
+        if examples - known[column] != stated:
             problems.append(
                 f"split {split}: {column} is missing from {examples - known[column]} photos, "
-                f"{data.MANIFEST} says {many}"
+                f"{data.MANIFEST} says {stated}"
             )
     return problems
 

@@ -1,10 +1,14 @@
 """Data sets of TFRecord shards, and the batches that models are trained and measured on.
 
-DatasetInfo         what `dataset.json` says of a data set
+A data set is a directory: `dataset.json` and, per split, shards of examples (`kdtf.data.examples`).
+
+DatasetInfo         what `dataset.json` (`MANIFEST`) says: classes, vocabularies, `Split`s, `Shard`s
 training_batches    shuffled, augmented, endless enough for a training
-evaluation_batches  every photo of a split once, in order
-select_inputs, steps_per_epoch, count_photos, read_examples
+evaluation_batches  every example of a split once, in order
+steps_per_epoch     batches of an epoch; `count_examples`, the examples that it has
+select_inputs       keeps of a batch what a model takes
 Augmentation        how views are drawn
+Example             one record; `serialize`, `deserialize`, `read_examples`, `example_parser`
 """
 
 import lazy_loader
@@ -13,15 +17,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "dataset_info": ["DatasetInfo", "MANIFEST", "Shard", "Split"],
+        "examples": ["Example", "deserialize", "example_parser", "read_examples", "serialize"],
         "batches": [
-            "Example",
-            "count_photos",
-            "deserialize",
+            "count_examples",
             "evaluation_batches",
-            "photo_parser",
-            "read_examples",
             "select_inputs",
-            "serialize",
             "steps_per_epoch",
             "training_batches",
         ],

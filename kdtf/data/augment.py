@@ -15,13 +15,13 @@ class Augmentation:
     """How a training view is drawn.
 
     Attributes:
-      area: range of the crop's share of the photo's area, in (0, 1].
+      area: range of the crop's fraction of the photo's area, in (0, 1].
       aspect: range of the crop's width / height.
       flip: whether half of the views are mirrored left to right.
       brightness: largest relative change of brightness (0.2: a factor in [0.8, 1.2]).
       contrast: largest relative change of contrast, around the photo's mean grey.
       saturation: largest relative change of saturation, around each pixel's grey.
-      mixup: Beta parameter of the share with which `views` mixes a photo with another; 0 = never.
+      mixup: Beta parameter of the weight with which `views` mixes a photo with another; 0 = never.
     """
 
     area: tuple[float, float] = (0.25, 1.0)

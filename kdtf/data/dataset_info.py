@@ -74,7 +74,7 @@ class DatasetInfo:
                 "`python -m tfrecords_tools.build --source DIR --out DIR`"
             )
         try:
-            raw = json.loads(path.read_text())
+            raw = json.loads(path.read_text(encoding="utf-8"))
             if raw["format"] != FORMAT:
                 raise ValueError(
                     f"{path} has format {raw['format']!r}, this version reads {FORMAT}: rebuild it"
@@ -96,8 +96,12 @@ class DatasetInfo:
         """Hex sha256 of `dataset.json` as it lies on disk now, which names every shard's own."""
         return files.file_sha256(self.directory / MANIFEST)
 
+    def save(self):
+        """Writes `dataset.json`, whole or not at all; `load` is its inverse."""
+        files.write_text(self.directory / MANIFEST, self.to_json())
+
     def to_json(self):
-        """The text of `dataset.json`; `load` is its inverse."""
+        """The text of `dataset.json`, to the byte: its sha256 names the data set."""
         splits = {
             name: {
                 "examples": split.examples,

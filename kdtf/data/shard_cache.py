@@ -18,7 +18,7 @@ def copies(info, split, directory):
     removed: delete the directory when it is not needed.
 
     Args:
-      info: a `data.DatasetInfo`.
+      info: a `DatasetInfo`.
       split: name of a split.
       directory: where to copy to; made if missing.
 
@@ -29,21 +29,21 @@ def copies(info, split, directory):
       ValueError: an unknown split, or a shard is not what `dataset.json` says: both sha256 named.
     """
     directory = Path(directory)
-    found = []
+    copied = []
     for shard, path in zip(info.split(split).shards, info.paths(split), strict=True):
         copy = directory / f"{shard.sha256}.tfrecord"
         if not copy.is_file() or copy.stat().st_size != shard.bytes:
             _copy(path, copy, shard.sha256)
-        found.append(str(copy))
-    return found
+        copied.append(str(copy))
+    return copied
 
 
 def _copy(path, copy, sha256):
     with files.atomic_write(copy) as partial:
         shutil.copyfile(path, partial)
-        got = files.file_sha256(partial)
-        if got != sha256:
+        digest = files.file_sha256(partial)
+        if digest != sha256:
             raise ValueError(
-                f"{path} has sha256 {got}, dataset.json says {sha256}: the shard has changed or "
-                "is damaged; `python -m tfrecords_tools.validate` checks all of them"
+                f"{path} has sha256 {digest}, dataset.json says {sha256}: the shard has changed "
+                "or is damaged; `python -m tfrecords_tools.validate` checks all of them"
             )

@@ -1,15 +1,33 @@
 """Numbered views of photos, so that a teacher's logits can be stored for what a student will see.
 
 View `number` of a photo is decided by a seed, the number and the photo's id, and by nothing else:
-crop, flip and colours, and, where the augmentation mixes photos, the partner and its share.
+crop, flip and colours, and, where the augmentation mixes photos, the partner and its weight.
 Training without a cache draws view number e in epoch e; with one, epochs take turns through the
 stored numbers (Beyer et al., 2022, arXiv:2106.05237, show why teacher and student must see the
 same view; storing its seed with its logits is TinyViT's idea, arXiv:2207.10666).
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from kdtf.data import augment
+
+
+class Schedule(NamedTuple):
+    """Which view an epoch shows.
+
+    Attributes:
+      seed: of the views.
+      views: how many there are, which epochs take turns through; None = each has its own.
+    """
+
+    seed: int
+    views: int | None = None
+
+    def number(self, epoch):
+        """The number of the view, of the epoch's type."""
+        return epoch if self.views is None else epoch % self.views
 
 
 def draw(encoded, identity, number, seed, size, augmentation):
@@ -55,25 +73,25 @@ def partners(path, name, examples, number, seed):
 
 
 def mix_weights(identity, number, seed, beta):
-    """float32 [batch]: each photo's share of its mixed view, drawn from Beta(beta, beta).
+    """float32 [batch]: each photo's weight in its mixed view, drawn from Beta(beta, beta).
 
     (MixUp: Zhang et al., 2018, arXiv:1710.09412. Function matching takes beta = 1, the uniform
     distribution: Beyer et al., 2022, arXiv:2106.05237.)
     """
 
-    def share(view_seed):
+    def weight(view_seed):
         view_seed = tf.random.experimental.stateless_fold_in(view_seed, 1)
         draws = tf.random.stateless_gamma([2], view_seed, beta, dtype=tf.float64)
         return tf.cast(draws[0] / tf.reduce_sum(draws), tf.float32)
 
     seeds = _seed(identity, number, seed)
-    return tf.map_fn(share, seeds, fn_output_signature=tf.TensorSpec(()))
+    return tf.map_fn(weight, seeds, fn_output_signature=tf.TensorSpec(()))
 
 
-def mixed(photo, partner, shares):
-    """share * photo + (1 - share) * partner of each: float32 [batch, ...] by float32 [batch]."""
-    shares = tf.reshape(shares, [-1] + [1] * (len(photo.shape) - 1))
-    return shares * photo + (1.0 - shares) * partner
+def mixed(first, partner, weights):
+    """weight * first + (1 - weight) * partner of each: float32 [batch, ...] by float32 [batch]."""
+    weights = tf.reshape(weights, [-1] + [1] * (len(first.shape) - 1))
+    return weights * first + (1.0 - weights) * partner
 
 
 def thumbnail(view):

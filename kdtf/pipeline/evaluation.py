@@ -41,7 +41,7 @@ class Truth(NamedTuple):
 
 def read_truth(info, split):
     """`Truth` of a split of a `data.DatasetInfo`; ValueError if a photo has no label."""
-    data.count_photos(info, split)
+    data.count_examples(info, split)
     ids, labels, columns = [], [], {column: [] for column in info.metadata}
     for example in data.read_examples(info, split):
         ids.append(example.id)

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from kdtf import formatting, teachers
 from kdtf.pipeline.batches import steps_per_epoch
-from tfrecords_tools import cache_logits
 
 VIEW_SECONDS = 0.004  # to decode and draw one view, on two cores
 
@@ -15,12 +14,12 @@ def cache(info, models, config):
     """Writes, continues or opens the logits that a `settings.Config` asks for.
 
     Returns:
-      (`kdtf.cached_logits.CachedLogits`, number of images scored in this call).
+      (`teachers.CachedLogits`, number of images scored in this call).
 
     Raises:
       ValueError: the directory that was named holds logits of other settings.
     """
-    return cache_logits.cache(
+    return teachers.cache_logits(
         info, models, views=config.views, top_k=config.top_k, out=config.logits
     )
 
@@ -31,7 +30,7 @@ def facts(info, config, cached, scored, forward_s):
     Args:
       info: `data.DatasetInfo`.
       config: `settings.Config`.
-      cached: `cached_logits.CachedLogits`.
+      cached: `teachers.CachedLogits`.
       scored: images that the teacher scored for this run, without those of killed calls.
       forward_s: seconds of the teacher's forward pass for one image.
 

@@ -64,9 +64,9 @@ class Run:
             self.info = data.DatasetInfo.load(folder)
         else:
             self.info = data.DatasetInfo.load(self.config.data)
-        data.count_photos(self.info, "train", unlabelled="skip")
+        data.count_examples(self.info, "train", unlabelled="skip")
         for split in ("val", "test"):
-            data.count_photos(self.info, split)
+            data.count_examples(self.info, split)
         check_or_write(self.directory / "data.json", {"data_sha256": self.info.sha256()})
         self.evaluation = Evaluation(self.directory / "evaluation", self.info)
         self.steps = steps_per_epoch(self.info, self.config)

@@ -1,9 +1,11 @@
 """Teachers: classifiers with a backbone, ensembles, and their logits on disk.
 
 applications_backbone, keras_cv_backbone, saved_backbone, classifier
-load, load_members, ensemble, members, fingerprint
+load, load_members, ensemble, members
+fingerprint                        a hash of a model's weights
 image_size, columns, named_inputs  what a model must be fed
-CachedLogits                       a teacher's logits for the views a student will see
+cache_logits                       writes teachers' logits for the views that a student will see
+CachedLogits                       opens them, for `data.training_batches(cached_logits=...)`
 """
 
 import lazy_loader
@@ -16,17 +18,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "applications_backbone",
             "classifier",
             "columns",
-            "ensemble",
             "fingerprint",
             "image_size",
             "keras_cv_backbone",
-            "load",
-            "load_members",
-            "members",
             "named_inputs",
             "saved_backbone",
             "set_batch_norm_momentum",
         ],
+        "ensembles": ["ensemble", "load", "load_members", "members"],
         "cached_logits": ["CachedLogits"],
+        "logit_writer": ["cache_logits"],
     },
 )

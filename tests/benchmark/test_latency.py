@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kdtf import benchmark, export
-from kdtf.benchmark import native
+from kdtf.benchmark import latency, native
 from kdtf.export import subprocess_check
 
 
@@ -51,7 +51,7 @@ def test_integers_stay_inside_short_vocabularies(file):
 
 
 def test_the_tool_gets_the_settings(file):
-    got = benchmark._run_tool(file, 3, 7, 2, 60)
+    got = latency._run_tool(file, 3, 7, 2, 60)
     assert got["num_threads"] == 3
     assert (got["latency"]["num_runs"], got["latency"]["num_warmup_runs"]) == (7, 2)
 
@@ -73,7 +73,7 @@ def test_repeats_are_summarised(file, monkeypatch):
             },
         }
 
-    monkeypatch.setattr(benchmark, "_run_tool", fake)
+    monkeypatch.setattr(latency, "_run_tool", fake)
     got = benchmark.benchmark(file)
     assert got.init_ms == 50.0
     assert (got.p50_ms, got.p95_ms, got.mean_ms) == (2.0, 20.0, 2.5)
@@ -113,13 +113,13 @@ def test_a_crash_inside_the_runtime_is_told(file, monkeypatch):
 
 
 def test_failures_of_the_tool_are_told(file, monkeypatch):
-    monkeypatch.setattr(benchmark, "_TOOL", "import sys; sys.exit('no such accelerator')")
+    monkeypatch.setattr(latency, "_TOOL", "import sys; sys.exit('no such accelerator')")
     with pytest.raises(RuntimeError, match="(?s)exit status 1.*no such accelerator"):
         benchmark.benchmark(file)
-    monkeypatch.setattr(benchmark, "_TOOL", "")  # Exits 0 and writes nothing.
+    monkeypatch.setattr(latency, "_TOOL", "")  # Exits 0 and writes nothing.
     with pytest.raises(RuntimeError, match="litert-benchmark failed"):
         benchmark.benchmark(file)
-    monkeypatch.setattr(benchmark, "_TOOL_MODULE", "ai_edge_litert.no_tools.benchmark")
+    monkeypatch.setattr(latency, "_TOOL_MODULE", "ai_edge_litert.no_tools.benchmark")
     with pytest.raises(RuntimeError, match="missing.*pip install"):
         benchmark.benchmark(file)
 

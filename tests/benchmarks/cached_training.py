@@ -30,7 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 from kdtf import Distiller, benchmark, data, students, teachers
-from tfrecords_tools import cache_logits, synthetic
+from tfrecords_tools import synthetic
 
 BATCH, CLASSES, T = 32, 10, 4.0
 
@@ -90,7 +90,9 @@ def measure(pair, steps, rounds, folder):
         folder / "data", classes=CLASSES, photos=int(photos * 1.5), size=max(size, 48)
     )
     info = data.DatasetInfo.load(folder / "data")
-    cached, _ = cache_logits.cache(info, [teacher], views=1, image_size=size, out=folder / "logits")
+    cached, _ = teachers.cache_logits(
+        info, [teacher], views=1, image_size=size, out=folder / "logits"
+    )
 
     def batches(cached_logits=None):
         return data.training_batches(

@@ -32,7 +32,7 @@ def read_file(photo):
 def write(folder, records):
     """`DatasetInfo` of `records` photos in the split train, 400 of them distinct."""
     drawn = synthetic.synthesize(
-        folder / "drawn", classes=20, photos=DISTINCT, size=SIDE, split_shares={"train": 1.0}
+        folder / "drawn", classes=20, photos=DISTINCT, size=SIDE, split_fractions={"train": 1.0}
     )
     distinct = []
     for example in data.read_examples(drawn, "train"):

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from photo_folders import SHARES, contents, folder_of_photos
+from photo_folders import FRACTIONS, contents, folder_of_photos
 
 from kdtf.data import beam_runner
 from tfrecords_tools import build
@@ -25,7 +25,7 @@ needs_beam = pytest.mark.skipif(
 def test_build_in_two_worker_processes_gives_the_same_bytes(tmp_path, monkeypatch, capsys):
     folder_of_photos(tmp_path / "in", {"fig": 7, "pear": 5})
     monkeypatch.chdir(tmp_path)
-    build.build("in", "local", split_shares=SHARES, workers=1, examples_per_shard=3)
+    build.build("in", "local", split_fractions=FRACTIONS, workers=1, examples_per_shard=3)
     arguments = ["--source", "in", "--split", "train=0.8,val=0.1,test=0.1"]
     arguments += ["--examples-per-shard", "3", "--out", "beam"]
     build.main([*arguments, "--runner", *TWO_PROCESSES])
@@ -103,7 +103,7 @@ def test_results_and_failures(tmp_path):
 def test_a_bad_photo_is_named_and_the_rest_kept(tmp_path):
     root = folder_of_photos(tmp_path / "in", {"fig": 4})
     (root / "fig" / "2.jpg").write_text("ripe")
-    options = {"split_shares": {"train": 1.0}, "examples_per_shard": 1}
+    options = {"split_fractions": {"train": 1.0}, "examples_per_shard": 1}
     with pytest.raises(ValueError, match=r"fig/2\.jpg is not a photo that Pillow knows"):
         build.build(root, tmp_path / "out", runner=["DirectRunner"], **options)
     assert len(list((tmp_path / "out").glob("*.tfrecord"))) == 3
@@ -125,7 +125,9 @@ def test_a_runner_has_a_name(tmp_path, options):
 def test_a_runner_has_its_own_workers(tmp_path):
     root = folder_of_photos(tmp_path / "in", {"fig": 1})
     with pytest.raises(ValueError, match="workers=3 is for this machine's processes"):
-        build.build(root, tmp_path / "out", split_shares=SHARES, workers=3, runner=["DirectRunner"])
+        build.build(
+            root, tmp_path / "out", split_fractions=FRACTIONS, workers=3, runner=["DirectRunner"]
+        )
 
 
 def test_without_beam_the_error_says_what_to_install(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kdtf import data, teachers
-from kdtf.export import flatbuffer, subprocess_check
+from kdtf.export import flatbuffer, runtime, subprocess_check
 from kdtf.pipeline import config as settings
 from kdtf.pipeline import distill, evaluation, logit_cache, retrain, stages, sweep, teacher_training
 from kdtf.release import promotion
@@ -195,10 +195,10 @@ def test_a_finished_run_is_not_run_again(run, config, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("trained, exported or measured again")
 
-    monkeypatch.setattr(stages.training, "distiller", never)
-    monkeypatch.setattr(stages.training, "int8_distiller", never)
+    monkeypatch.setattr(stages.student_training, "distiller", never)
+    monkeypatch.setattr(stages.student_training, "int8_distiller", never)
     monkeypatch.setattr(stages.export, "to_tflite", never)
-    monkeypatch.setattr(flatbuffer, "predict", never)
+    monkeypatch.setattr(runtime, "predict", never)
     monkeypatch.setattr(stages.quantize, "quantize_aware", never)
     monkeypatch.setattr(stages.benchmark, "benchmark", never)
     distill.distill(run, config)

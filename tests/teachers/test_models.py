@@ -128,6 +128,18 @@ def test_keras_cv_backbone_saves_and_loads(tmp_path):
     )
 
 
+def test_a_fingerprint_is_of_the_weights(tmp_path):
+    teacher = teachers.classifier(small_backbone(), 5)
+    teacher.save(tmp_path / "t.keras")
+    (again,) = teachers.load_members([tmp_path / "t.keras"], "abcde")
+    assert teachers.fingerprint(again) == teachers.fingerprint(teacher)
+    kernel = again.get_layer("logits").kernel
+    kernel.assign(tf.tensor_scatter_nd_add(kernel, [[0, 0]], [1e-6]))
+    assert teachers.fingerprint(again) != teachers.fingerprint(teacher)
+    with pytest.raises(TypeError, match="a hash of weights"):
+        teachers.fingerprint(lambda x: x)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

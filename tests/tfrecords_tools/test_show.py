@@ -51,20 +51,22 @@ def names(examples):
 
 
 def test_photos_are_spread_over_the_classes(info):
-    assert names(show.choose(info, "train", 4)) == ["blue", "green", "red", "plain"]
-    chosen = names(show.choose(info, "train", 8))
+    assert names(show.choose_examples(info, "train", 4)) == ["blue", "green", "red", "plain"]
+    chosen = names(show.choose_examples(info, "train", 8))
     assert {name: chosen.count(name) for name in set(chosen)} == {
         "blue": 1, "plain": 2, "green": chosen.count("green"), "red": chosen.count("red"),
     }  # fmt: skip
     assert chosen.count("green") + chosen.count("red") == 5
     assert abs(chosen.count("green") - chosen.count("red")) <= 1
-    assert len(show.choose(info, "train", 500)) == 12
+    assert len(show.choose_examples(info, "train", 500)) == 12
 
 
 def test_choice_follows_the_seed_and_nothing_else(info):
-    first = [e.id for e in show.choose(info, "train", 5, seed=1)]
-    assert first == [e.id for e in show.choose(info, "train", 5, seed=1)]
-    others = [[e.id for e in show.choose(info, "train", 5, seed=seed)] for seed in range(2, 8)]
+    first = [e.id for e in show.choose_examples(info, "train", 5, seed=1)]
+    assert first == [e.id for e in show.choose_examples(info, "train", 5, seed=1)]
+    others = [
+        [e.id for e in show.choose_examples(info, "train", 5, seed=seed)] for seed in range(2, 8)
+    ]
     assert any(other != first for other in others)
 
 
@@ -73,13 +75,13 @@ def test_choice_does_not_depend_on_the_order_of_the_shards(info):
     turned = split._replace(shards=split.shards[::-1])
     other = data.DatasetInfo(info.directory, info.classes, info.metadata, {"train": turned})
     for seed in range(3):
-        forwards = [e.id for e in show.choose(info, "train", 6, seed=seed)]
-        assert forwards == [e.id for e in show.choose(other, "train", 6, seed=seed)]
+        forwards = [e.id for e in show.choose_examples(info, "train", 6, seed=seed)]
+        assert forwards == [e.id for e in show.choose_examples(other, "train", 6, seed=seed)]
 
 
 def test_only_the_named_classes(info):
-    assert names(show.choose(info, "train", 48, ["green"])) == ["green"] * 3
-    assert set(names(show.choose(info, "train", 48, ["red", "blue"]))) == {"red", "blue"}
+    assert names(show.choose_examples(info, "train", 48, ["green"])) == ["green"] * 3
+    assert set(names(show.choose_examples(info, "train", 48, ["red", "blue"]))) == {"red", "blue"}
 
 
 def test_sheet_shows_the_photos_in_class_order(info):

@@ -56,10 +56,10 @@ def test_too_few_photos_are_refused_with_the_number_needed():
 
 
 def test_divide_by_hand():
-    shares = {"train": 0.8, "val": 0.1, "test": 0.1}
-    assert synthetic.divide(5, shares) == {"train": 3, "val": 1, "test": 1}
-    assert synthetic.divide(8, shares) == {"train": 6, "val": 1, "test": 1}
-    assert synthetic.divide(30, shares) == {"train": 24, "val": 3, "test": 3}
+    fractions = {"train": 0.8, "val": 0.1, "test": 0.1}
+    assert synthetic.divide(5, fractions) == {"train": 3, "val": 1, "test": 1}
+    assert synthetic.divide(8, fractions) == {"train": 6, "val": 1, "test": 1}
+    assert synthetic.divide(30, fractions) == {"train": 24, "val": 3, "test": 3}
     assert synthetic.divide(5, {"train": 0.1, "val": 0.45, "test": 0.45})["train"] == 3
 
 
@@ -67,12 +67,14 @@ def test_divide_by_hand():
 @given(st.integers(5, 400), st.integers(1, 8), st.integers(1, 8), st.integers(1, 8))
 def test_divide_keeps_the_sum_and_the_least(count, train, val, test):
     total = train + val + test
-    shares = {"train": train / total, "val": val / total, "test": test / total}
-    given_ = synthetic.divide(count, shares)
+    fractions = {"train": train / total, "val": val / total, "test": test / total}
+    given_ = synthetic.divide(count, fractions)
     assert sum(given_.values()) == count
     assert given_["train"] >= 3 and given_["val"] >= 1 and given_["test"] >= 1
-    if min(shares.values()) * count >= 3:
-        assert all(abs(given_[name] - share * count) < 1 + 1e-9 for name, share in shares.items())
+    if min(fractions.values()) * count >= 3:
+        assert all(
+            abs(given_[name] - fraction * count) < 1 + 1e-9 for name, fraction in fractions.items()
+        )
 
 
 def test_every_class_is_in_every_split(drawn):
@@ -86,7 +88,7 @@ def test_every_class_is_in_every_split(drawn):
 
 
 def planned(photos=20_000, missing=0.08):
-    return synthetic.plan(250, photos, 0, synthetic.SHARES, missing)
+    return synthetic.plan(250, photos, 0, synthetic.FRACTIONS, missing)
 
 
 def test_eight_per_cent_of_each_field_are_missing_independently():
@@ -153,7 +155,7 @@ def test_the_seed_changes_the_photos(drawn, tmp_path):
 
 
 def test_a_photo_depends_on_its_shot_only():
-    photos = {photo.id: photo for photo in synthetic.plan(12, 160, 0, synthetic.SHARES, 0.1)}
+    photos = {photo.id: photo for photo in synthetic.plan(12, 160, 0, synthetic.FRACTIONS, 0.1)}
     photographer = synthetic.ShelfPhotographer(12, 48, 0)
     forwards = {name: photographer(photo) for name, photo in list(photos.items())[:8]}
     for cache in (products.art, products.assortment, products.neighbours):
@@ -420,10 +422,10 @@ def test_bad_arguments_are_refused(tmp_path, bad):
     assert not (tmp_path / "set").exists(), name
 
 
-@pytest.mark.parametrize("shares", [{"train": 0.5, "val": 0.4}, {"train": 1.0, "val": 0.0}])
-def test_bad_shares_are_refused(tmp_path, shares):
+@pytest.mark.parametrize("fractions", [{"train": 0.5, "val": 0.4}, {"train": 1.0, "val": 0.0}])
+def test_bad_fractions_are_refused(tmp_path, fractions):
     with pytest.raises(ValueError, match="sum to 1"):
-        synthetic.synthesize(tmp_path / "set", split_shares=shares, **SMALL)
+        synthetic.synthesize(tmp_path / "set", split_fractions=fractions, **SMALL)
 
 
 def test_command_line(tmp_path, capsys):

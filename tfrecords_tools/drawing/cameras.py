@@ -12,7 +12,7 @@ class Camera(NamedTuple):
     Attributes:
       detail: resolved pixels over stored pixels.
       noise: standard deviation at mid grey in good light, in 0..255.
-      sharpening: share of the unsharp mask that is added.
+      sharpening: fraction of the unsharp mask that is added.
       vignette: how much darker the corners are.
       saturation: of its colours.
       warmth: red over blue gain of its white balance.

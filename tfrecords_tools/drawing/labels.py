@@ -44,9 +44,9 @@ def draw(design, width, height):
     return image
 
 
-def mix(first, second, share):
-    """RGB between two colours; `share` of the second."""
-    return tuple(round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+def mix(first, second, fraction):
+    """RGB between two colours; `fraction` of the second."""
+    return tuple(round(a + (b - a) * fraction) for a, b in zip(first, second, strict=True))
 
 
 def readable_on(colour):
@@ -55,7 +55,7 @@ def readable_on(colour):
 
 
 def write(image, text, box, colour, bold=True, turn=0):
-    """Prints text as large as fits in `box` (centre x, centre y, width, height, in shares)."""
+    """Prints text as large as fits in `box` (centre x, centre y, width, height, as fractions)."""
     glyphs = _glyphs(text, bold)
     width, height = box[2] * image.width, box[3] * image.height
     tall = min(height, 1.25 * width * glyphs.height / glyphs.width)

@@ -74,10 +74,12 @@ def heap(produce, yaw):
     return art
 
 
-def _dimmed(art, share):
+def _dimmed(art, fraction):
     """The same picture, darker."""
     red, green, blue, alpha = art.split()
-    return Image.merge("RGBA", [c.point(lambda v: v * share) for c in (red, green, blue)] + [alpha])
+    return Image.merge(
+        "RGBA", [c.point(lambda v: v * fraction) for c in (red, green, blue)] + [alpha]
+    )
 
 
 def _piece(produce, size, rng):
