@@ -105,9 +105,9 @@ def split(argv, marker="--"):
 
 
 def nearest(word, known):
-    """ ", did you mean X?", or "" where nothing known is near."""
+    """Text: "did you mean X?"; empty where nothing known is near."""
     near = difflib.get_close_matches(word, known, 1)
-    return f", did you mean {near[0]}?" if near else ""
+    return f"did you mean {near[0]}?" if near else ""
 
 
 @contextlib.contextmanager
@@ -202,7 +202,7 @@ def _unknown(tokens, flags):
     for token in tokens:
         name = token.split("=")[0]
         if token.startswith("-"):
-            yield f"{name}: unknown flag{nearest(name, known)}"
+            yield f"{name}: unknown flag{arguments.comma(nearest(name, known))}"
         else:
             yield f"{token}: unexpected argument"
 
