@@ -42,8 +42,8 @@ def usage():
         [
             "usage: kdtf [-h] [--version] COMMAND [OPTIONS]",
             "",
-            "Knowledge distillation for Keras and TensorFlow, from photos to a measured TFLite",
-            "student.",
+            "Knowledge distillation for Keras and TensorFlow, from photos to a measured",
+            "TFLite student.",
             "",
             "commands:",
             *(f"  {name:<14}{command.help}" for name, command in COMMANDS.items()),

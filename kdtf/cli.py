@@ -106,8 +106,9 @@ def split(argv, marker="--"):
 
 def nearest(word, known):
     """Text: "did you mean X?"; empty where nothing known is near."""
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]}?" if near else ""
+    by_letters = {each.lstrip("-"): each for each in known}
+    near = difflib.get_close_matches(word.lstrip("-"), by_letters, 1)
+    return f"did you mean {by_letters[near[0]]}?" if near else ""
 
 
 @contextlib.contextmanager

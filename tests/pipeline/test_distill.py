@@ -16,11 +16,14 @@ from kdtf import data, teachers
 from kdtf.export import flatbuffer, runtime, subprocess_check
 from kdtf.pipeline import config as settings
 from kdtf.pipeline import distill, evaluation, logit_cache, retrain, stages, sweep, teacher_training
+from kdtf.pipeline.commands import distill as distill_command
+from kdtf.pipeline.commands import retrain as retrain_command
+from kdtf.pipeline.config import DistillConfig, TeacherConfig
 from kdtf.release import promotion
 from kdtf.release.registry import Registry
 from tfrecords_tools import synthetic
 
-TEACHER = teacher_training.Config(
+TEACHER = TeacherConfig(
     backbone="resnet14_v2", image_size=32, epochs=1, metadata=True, mixup=0.2, cutmix=1.0
 )
 
@@ -41,7 +44,7 @@ def teacher(shards, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(shards, teacher):
-    return distill.Config(
+    return DistillConfig(
         data=str(shards.directory),
         teacher=(str(teacher),),
         student="metadata",
@@ -218,21 +221,6 @@ def test_a_teacher_of_other_classes_is_refused(run, config, teacher, tmp_path):
         distill.distill(tmp_path / "run", replace(config, teacher=(str(path),)))
 
 
-def test_command_line_defaults():
-    run_dir, config = distill.parse([])
-    assert (run_dir, config) == ("runs/embedded-0", distill.EMBEDDED)
-    run_dir, config = distill.parse(
-        ["--data", "a/shards", "--weights", "none", "--teacher", "x.keras", "y.keras"]
-    )
-    assert run_dir == "runs/shards-0"
-    assert config == distill.Config("a/shards", ("x.keras", "y.keras"), weights=None)
-
-
-def test_errors_reach_the_user_without_a_traceback(tmp_path):
-    with pytest.raises(SystemExit, match="error: .*dataset.json does not exist"):
-        distill.main(["--data", str(tmp_path), "--run-dir", str(tmp_path / "run")])
-
-
 def test_weights_that_cannot_be_fetched_say_what_to_do(shards, monkeypatch, tmp_path):
     def unreachable(*args, **kwargs):
         raise Exception("URL fetch failure on https://example.org: no network")
@@ -245,7 +233,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(shards, monkeypatch, tmp_
     )
     arguments += ["--teacher", str(teacher), "--run-dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit, match="(?s)URL fetch failure.*--weights FILE"):
-        distill.main(arguments)
+        distill_command.main(arguments)
 
 
 @pytest.fixture(scope="module")
@@ -331,17 +319,17 @@ def test_the_next_week_is_compared_and_can_be_undone(promoted, run, config, tmp_
         assert retrain.retrain(store, week, config, wide) == retrain.PROMOTED
     assert store.deployed()["version"] == 2 and store.deployed()["replaced"] == 1
     arguments = ["--registry", str(store.folder)]
-    assert retrain.main([*arguments, "--list"]) == 0
-    assert retrain.main([*arguments, "--rollback"]) == 0
+    assert retrain_command.main([*arguments, "--list"]) == 0
+    assert retrain_command.main([*arguments, "--rollback"]) == 0
     assert store.deployed()["version"] == 1
     # What was taken back does not come back by itself.
     assert retrain.retrain(store, week, config, promotion.Tolerance()) == retrain.NOT_PROMOTED
     assert "`--rollback 2` deploys it again" in capsys.readouterr().out
     (store.folder / "0002" / "labels.txt").write_text("other\n")
-    assert retrain.main([*arguments, "--list"]) == 1
+    assert retrain_command.main([*arguments, "--list"]) == 1
     assert "DAMAGED" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: .*labels.txt has sha256 .* restore the file"):
-        retrain.main([*arguments, "--rollback", "2"])
+        retrain_command.main([*arguments, "--rollback", "2"])
 
 
 def _top1(run, name):
@@ -385,7 +373,7 @@ def test_a_new_run_starts_from_the_deployed_student(promoted, config, tmp_path, 
 def test_two_retrainings_at_once(promoted, config, shards, tmp_path, capsys):
     store, _ = promoted
     with store.lock("retraining"):
-        status = retrain.main(
+        status = retrain_command.main(
             [
                 "--registry",
                 str(store.folder),
@@ -396,31 +384,8 @@ def test_two_retrainings_at_once(promoted, config, shards, tmp_path, capsys):
                 str(shards.directory),
             ]
         )
-    assert status == retrain.BUSY and not (tmp_path / "run").exists()
+    assert status == retrain_command.BUSY and not (tmp_path / "run").exists()
     assert "retraining is under way" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--list", "--rollback"], "not allowed with argument"),
-        (["--rollback", "2", "--", "--data", "x"], "--data x: only --run-dir takes arguments"),
-        (["--run-dir", "a", "--", "--run-dir=b"], "--run-dir goes before `--`"),
-        (["--run-dir", "a", "--cold-start", "--", "--warm-start", "x.keras"], "give one"),
-    ],
-)
-def test_command_lines_of_retrain_that_are_refused(arguments, message, capsys):
-    with pytest.raises(SystemExit) as end:
-        retrain.parse(["--registry", "r", *arguments])
-    assert end.value.code == 2 and message in capsys.readouterr().err
-
-
-def test_command_line_of_retrain():
-    given = ["--registry", "r", "--run-dir", "a", "--", "--data", "d", "--epochs", "3"]
-    args = retrain.parse(given)
-    assert args.config == distill.Config("d", epochs=3)
-    assert retrain.parse(["--registry", "r", "--rollback"]).rollback == 0
-    assert retrain.parse(["--registry", "r", "--rollback", "2"]).rollback == 2
 
 
 def test_a_run_of_other_data_is_not_continued(run, config, tmp_path):
@@ -499,9 +464,9 @@ def test_the_run_says_what_the_cache_saved(run, shards, config):
     assert "Saved: " in logit_cache.summary(other.cache_facts)
 
 
-def test_a_live_teacher_is_asked_in_every_step(shards, teacher, config, tmp_path):
+def test_an_online_teacher_is_asked_in_every_step(shards, teacher, config, tmp_path):
     """Two teachers: the recipe's own ensemble, without a cache; one epoch."""
-    live = replace(config, teacher=(str(teacher), str(teacher)), live_teacher=True, epochs=1)
+    live = replace(config, teacher=(str(teacher), str(teacher)), online_teacher=True, epochs=1)
     run = distill.Run(tmp_path / "live", live)
     run.prepare_data()
     run.prepare_teacher()
