@@ -374,7 +374,7 @@ def test_command_lines_that_are_refused(arguments, tmp_path, capsys):
     for more, message in (
         (["--seeds", "1", "1"], "--seeds 1 1: must be different ones"),
         (["--axes", "depth"], "--axes depth: must be one of label_fraction, "),
-        (["--frozen-blocks", "3"], "--frozen-blocks 3: must be 0 without weights"),
+        (["--frozen-blocks", "3"], "--frozen-blocks 3: is for mobilenet_v3_small"),
         (
             ["--student", "mobilenet_v3_small", "--image-size", "32", "--weights", str(weights)]
             + ["--axes", "width"],
