@@ -1,51 +1,73 @@
-"""The command `kdtf`: every job of the package by name; `kdtf COMMAND --help` has its arguments."""
+"""The console command `kdtf`: a command's module is imported when it is chosen.
 
-import difflib
+kdtf COMMAND [OPTIONS]
+kdtf COMMAND --help
+"""
+
 import importlib
-import os
 import sys
+from typing import NamedTuple
 
 import kdtf
+from kdtf import cli
 
-COMMANDS = {  # command: (module with `main(argv)`, what it does)
-    "distill": ("kdtf.pipeline.distill", "teacher, two students, int8 files, a report"),
-    "teacher": ("kdtf.pipeline.teacher_training", "train a teacher"),
-    "sweep": ("kdtf.pipeline.sweep", "distill over several seeds: means and intervals"),
-    "retrain": ("kdtf.pipeline.retrain", "every week: train on, compare, promote or not"),
-    "study": ("kdtf.study.study", "when distillation helps, condition by condition"),
-    "build": ("tfrecords_tools.build", "images and labels to TFRecord shards"),
-    "validate": ("tfrecords_tools.validate", "check a data set of shards"),
-    "show": ("tfrecords_tools.show", "a contact sheet and a table of a data set"),
-    "cache-logits": ("tfrecords_tools.cache_logits", "a teacher's logits beside the shards"),
-    "synthetic": ("tfrecords_tools.synthetic", "draw shelf photos to start with"),
-    "throughput": ("tfrecords_tools.throughput", "images/s of the input pipeline"),
+
+class Command(NamedTuple):
+    """Where a command's `main(argv)` is, and what it does."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "distill": Command("kdtf.pipeline.commands.distill", "teacher, students, int8 files, a report"),
+    "teacher": Command("kdtf.pipeline.commands.teacher", "train a teacher"),
+    "sweep": Command("kdtf.pipeline.commands.sweep", "distill over several seeds: intervals"),
+    "retrain": Command(
+        "kdtf.pipeline.commands.retrain", "every week: train on, compare, promote or not"
+    ),
+    "study": Command("kdtf.study.command", "when distillation helps, condition by condition"),
+    "build": Command("tfrecords_tools.build", "images and labels to TFRecord shards"),
+    "validate": Command("tfrecords_tools.validate", "check a data set of shards"),
+    "show": Command("tfrecords_tools.show", "a contact sheet and a table of a data set"),
+    "cache-logits": Command("tfrecords_tools.cache_logits", "a teacher's logits beside the shards"),
+    "synthetic": Command("tfrecords_tools.synthetic", "draw shelf photos to start with"),
+    "throughput": Command("tfrecords_tools.throughput", "images/s of the input pipeline"),
 }
 
 
 def usage():
-    """Text: the commands, a line each."""
-    lines = ["usage: kdtf COMMAND [ARGUMENTS]   (kdtf COMMAND --help has its arguments)", ""]
-    lines += [f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(lines)
+    """Text: what `kdtf` knows."""
+    return "\n".join(
+        [
+            "usage: kdtf [-h] [--version] COMMAND [OPTIONS]",
+            "",
+            "Knowledge distillation for Keras and TensorFlow, from photos to a measured",
+            "TFLite student.",
+            "",
+            "commands:",
+            *(f"  {name:<14}{command.help}" for name, command in COMMANDS.items()),
+            "",
+            "kdtf COMMAND --help shows the options of a command.",
+        ]
+    )
 
 
 def main(argv=None):
-    """Exit status of a command line."""
-    command, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
-    if command in ("-h", "--help"):
+    """Exit status of a command line; None is 0, as `sys.exit` has it."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command, *rest = argv or ["--help"]
+    if command in cli.HELP:
         print(usage())
         return 0
     if command == "--version":
         print(kdtf.__version__)
         return 0
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose of {', '.join(COMMANDS)}"
+        hint = cli.nearest(command, COMMANDS) or f"choose of {', '.join(COMMANDS)}"
         print(f"error: no command {command!r}: {hint}", file=sys.stderr)
         return 2
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.argv[0] = f"kdtf {command}"  # what argparse calls the program
-    return importlib.import_module(COMMANDS[command][0]).main(arguments)
+    return importlib.import_module(COMMANDS[command].module).main(rest)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import json
+import os
 import secrets
+import zipfile
 from pathlib import Path
 
 
@@ -63,3 +65,44 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def check_file(path, *suffixes):
+    """Refuses what is not a file of one of the suffixes (".keras", ...; without any: of any name).
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: another suffix; a `.keras` file that is none.
+    """
+    path = Path(path)
+    if suffixes and path.suffix not in suffixes:
+        raise ValueError(f"must be a file whose name ends in {' or '.join(suffixes)}")
+    if not path.is_file():
+        raise FileNotFoundError("no such file")
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise ValueError("is not a .keras file: save the model with `model.save`")
+
+
+def check_folder(path):
+    """Refuses what neither is a directory nor can become one.
+
+    Raises:
+      ValueError: a part of it is a file, or a directory in which nothing may be made.
+    """
+    path = Path(path).absolute()
+    standing = next(each for each in (path, *path.parents) if each.exists())
+    if not standing.is_dir():
+        raise ValueError(f"{standing} is not a directory")
+    if standing != path and not os.access(standing, os.W_OK):
+        raise ValueError(f"{standing} may not be written to")
+
+
+def check_new_file(path):
+    """Refuses a path at which no file can be written: a directory, or in none that can be made.
+
+    Raises:
+      ValueError: says why.
+    """
+    if Path(path).is_dir():
+        raise ValueError("is a directory")
+    check_folder(Path(path).absolute().parent)

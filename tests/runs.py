@@ -8,7 +8,7 @@ import keras
 from kdtf import data, teachers
 from kdtf.pipeline import dataset, logit_cache, student_training
 from kdtf.pipeline.batches import Batches
-from kdtf.pipeline.config import Config
+from kdtf.pipeline.config import DistillConfig
 from kdtf.pipeline.run_directory import RunDirectory
 from kdtf.pipeline.teacher import Teacher, load_or_train_teacher
 
@@ -17,7 +17,7 @@ class BegunRun(NamedTuple):
     """What the stages before training have made."""
 
     directory: RunDirectory
-    config: Config
+    config: DistillConfig
     info: data.DatasetInfo
     teacher: Teacher
     cached: teachers.CachedLogits | None
@@ -37,12 +37,12 @@ class BegunRun(NamedTuple):
 
 
 def begin(folder, config):
-    """`BegunRun` of a `Config` in a folder."""
+    """`BegunRun` of a `DistillConfig` in a folder."""
     run = RunDirectory(Path(folder))
     info = dataset.open_or_draw(run, config)
     teacher = load_or_train_teacher(run, config, info)
     cached = facts = None
-    if not config.live_teacher:
+    if not config.online_teacher:
         cached, facts = logit_cache.open_or_write(run, config, info, teacher)
     batches = Batches(info, config, teacher.model, cached)
     return BegunRun(run, config, info, teacher, cached, facts, batches)

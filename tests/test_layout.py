@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 WINGS = (
     ("kdtf/files.py", "kdtf/formatting.py", "kdtf/keras_private.py", "kdtf/templating.py"),
+    ("kdtf/limits.py",),
+    ("kdtf/arguments.py",),
     ("kdtf/plotting.py", "kdtf/model_inputs.py", "kdtf/cli.py"),
     ("kdtf/results.py",),
     ("kdtf/losses/",),

@@ -3,36 +3,58 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import kdtf
 from kdtf import __main__ as command_line
 
+RECIPES = Path(__file__).parent.parent / "recipes"
+HEAVY = ("tensorflow", "keras", "tf_keras", "scipy", "matplotlib", "pandas", "apache_beam")
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
 
 def test_help_lists_every_command_and_loads_nothing_heavy():
-    code = """
+    printed = run(f"""
 import sys
 from kdtf.__main__ import main
 assert main(["--help"]) == 0
-heavy = {"tensorflow", "keras", "numpy", "matplotlib"} & set(sys.modules)
+heavy = {{*{HEAVY}, "numpy", "tyro"}} & set(sys.modules)
 assert not heavy, heavy
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+""")
     for command in command_line.COMMANDS:
-        assert f"\n  {command} " in done.stdout
+        assert f"\n  {command} " in printed
+    assert max(map(len, printed.splitlines())) < 80
 
 
 @pytest.mark.parametrize("command", command_line.COMMANDS)
-def test_every_command_has_help(command, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["kdtf"])
-    module, _ = command_line.COMMANDS[command]
-    assert callable(importlib.import_module(module).main)
+def test_every_command_has_help_and_needs_no_tensorflow_for_it(command):
+    printed = run(f"""
+import sys
+from kdtf.__main__ import main
+try:
+    main(["{command}", "--help"])
+except SystemExit as end:
+    assert end.code == 0
+heavy = set({HEAVY}) & set(sys.modules)
+assert not heavy, heavy
+""")
+    assert f"usage: kdtf {command} " in printed
+
+
+@pytest.mark.parametrize("command", command_line.COMMANDS)
+def test_a_flag_that_no_command_has_is_one_line(command, capsys):
+    module = importlib.import_module(command_line.COMMANDS[command].module)
     with pytest.raises(SystemExit) as stop:
-        command_line.main([command, "--help"])
-    assert stop.value.code == 0
-    assert capsys.readouterr().out.startswith("usage: ")
+        module.main(["--no-such-flag"])
+    assert stop.value.code == 2
+    assert "error: --no-such-flag: unknown flag\n" in capsys.readouterr().err
 
 
 def test_the_version(capsys):
@@ -49,8 +71,18 @@ def test_an_unknown_command_is_one_line(wrong, advice, capsys):
 
 
 def test_arguments_and_exit_status_are_the_command_s(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["kdtf"])
     with pytest.raises(SystemExit) as stop:
-        command_line.main(["validate", str(tmp_path / "none"), "--no-such-flag"])
+        command_line.main(["validate", str(tmp_path / "none")])
     assert stop.value.code == 2
-    assert "--no-such-flag" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: no such directory\n"
+    monkeypatch.setattr(sys, "argv", ["kdtf", "retrain", "--registry", str(tmp_path), "--list"])
+    assert command_line.main() == 0
+    assert capsys.readouterr().out == "No version yet.\n"
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.py")), ids=lambda path: path.stem)
+def test_recipes_are_the_same_entry_points(recipe):
+    done = subprocess.run(
+        [sys.executable, recipe, "--no-such-flag"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: --no-such-flag: unknown flag\n")

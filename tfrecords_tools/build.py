@@ -1,12 +1,12 @@
 """Photos in, checked TFRecord shards out.
 
-    python -m tfrecords_tools.build --source photos/ --out shards/ \\
+    kdtf build --source photos/ --out shards/ \\
         --split train=0.8,val=0.1,test=0.1
-    python -m tfrecords_tools.build --source photos.csv --out shards/
-    python -m tfrecords_tools.build --source grocery/ --out shards/ \\
+    kdtf build --source photos.csv --out shards/
+    kdtf build --source grocery/ --out shards/ \\
         --train train.txt --val val.txt --test test.txt --class-names classes.csv
-    python -m tfrecords_tools.build --source tfds:beans --out shards/
-    python -m tfrecords_tools.build --source photos.csv --out shards/ \\
+    kdtf build --source tfds:beans --out shards/
+    kdtf build --source photos.csv --out shards/ \\
         --runner DirectRunner --direct_num_workers 8 --direct_running_mode multi_processing
 
 A source is a folder with one sub-folder per class (or per split, then class), a CSV with the
@@ -16,14 +16,16 @@ the same command. With `--runner` the shards are written on Apache Beam, byte fo
 source and `--out` must then be on a file system that all workers see under the same path.
 """
 
-import argparse
 import shutil
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge, Interval
+
+from kdtf import cli, files, limits
+from kdtf.arguments import Argument
 from kdtf.data import beam_runner
-from tfrecords_tools import sources
-from tfrecords_tools.shards import write_dataset
 
 
 def build(
@@ -67,6 +69,10 @@ def build(
         `runner` does not begin with a name, or `workers` is given too.
       ModuleNotFoundError: a runner without Apache Beam.
     """
+    # Here: a command line's help needs none of it.
+    from tfrecords_tools import sources
+    from tfrecords_tools.shards import write_dataset
+
     engine = beam_runner.Engine(runner, out) if runner is not None else None
     spool = Path(out).absolute() / ".photos"  # absolute, as are all paths: workers start elsewhere
     root = Path(root).absolute() if root else None
@@ -140,52 +146,101 @@ def parse_fractions(text):
     """{"train": 0.8, ...} of "train=0.8,..."; ValueError if it is not of that form."""
     try:
         pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): float(fraction) for name, fraction in pairs}
+        fractions = {name.strip(): float(fraction) for name, fraction in pairs}
     except ValueError:
-        raise ValueError(f"--split wants train=0.8,val=0.1,test=0.1, got {text!r}") from None
+        raise ValueError(f"must be like train=0.8,val=0.1,test=0.1, got {text!r}") from None
+    if not min(fractions.values()) >= 0 or not abs(sum(fractions.values()) - 1) <= 1e-6:
+        raise ValueError(f"fractions must be at least 0 and sum to 1, got {text!r}")
+    return fractions
+
+
+def check_source(source):
+    """Refuses what is neither a folder, a file nor tfds:NAME."""
+    if not source.startswith("tfds:") and not Path(source).exists():
+        raise FileNotFoundError("is neither a folder, a CSV file nor tfds:NAME")
+
+
+def check_directory(path):
+    """Refuses what is not a directory."""
+    if not Path(path).is_dir():
+        raise NotADirectoryError("no such directory")
+
+
+@dataclass(frozen=True)
+class BuildArguments:
+    """The command line."""
+
+    source: Annotated[str, Argument("SOURCE", check_source)]
+    """folder, CSV file or tfds:NAME"""
+    out: Annotated[str, Argument("DIR", files.check_folder)]
+    """directory for shards and dataset.json"""
+    train: Annotated[str | None, Argument("LIST")] = None
+    """list of the train photos, in the source folder"""
+    val: Annotated[str | None, Argument("LIST")] = None
+    """list of the val photos, in the source folder"""
+    test: Annotated[str | None, Argument("LIST")] = None
+    """list of the test photos, in the source folder"""
+    class_names: Annotated[str | None, Argument("CSV")] = None
+    """names (name, number) for numeric labels"""
+    root: Annotated[str | None, Argument("DIR", check_directory)] = None
+    """folder that a CSV's relative paths start from (default: the CSV's own)"""
+    split: Annotated[str | None, Argument("FRACTIONS", parse_fractions)] = None
+    """fractions for photos without a split: train=0.8,val=0.1,test=0.1"""
+    max_side: Annotated[int | None, Ge(1)] = None
+    """shrink photos whose longer side exceeds this many pixels"""
+    quality: Annotated[int, Interval(ge=1, le=100)] = 95
+    """JPEG quality of what is re-encoded"""
+    examples_per_shard: Annotated[int, Ge(1)] = 512
+    """photos per shard"""
+    workers: Annotated[int | None, Ge(1)] = None
+    """processes of this machine (default: one per core)"""
+    seed: Annotated[int, Ge(0)] = 0
+    """of split and order"""
+    data_dir: Annotated[str | None, Argument("DIR", files.check_folder)] = None
+    """where TensorFlow Datasets keeps its files"""
+    runner: beam_runner.Runner = None
+    """Apache Beam runner, then its pipeline options, at the end of the command: DirectRunner,
+    FlinkRunner, SparkRunner, DataflowRunner (pip install 'kdtf[beam]')"""
+
+    def __post_init__(self):
+        limits.check(self)
+
+    def conflicts(self):
+        """(field, rule) of what one value forbids another."""
+        if self.runner is not None and self.workers is not None:
+            yield "workers", "is for this machine's processes: --runner has its own"
+        if self.lists() and not Path(self.source).is_dir():
+            yield "source", "must be a folder, from which the lists' paths start"
+        beside = self.lists() | ({"class_names": self.class_names} if self.class_names else {})
+        for name, path in beside.items():
+            if self.lists() and not (Path(self.source) / path).is_file():
+                yield name, f"no such file in {self.source}"
+
+    def lists(self):
+        """{split: list file} of those given."""
+        given = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: path for name, path in given.items() if path}
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfrecords_tools.build",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--source", required=True, help="folder, CSV file or tfds:NAME")
-    add("--out", required=True, help="directory for shards and dataset.json")
-    for split in ("train", "val", "test"):
-        add(f"--{split}", metavar="LIST", help=f"list of the {split} photos, in the source folder")
-    add("--class-names", metavar="CSV", help="names (name, number) for numeric labels")
-    add("--root", help="folder that a CSV's relative paths start from (default: the CSV's own)")
-    add("--split", help="shares for photos without a split: train=0.8,val=0.1,test=0.1")
-    add("--max-side", type=int, help="shrink photos whose longer side exceeds this many pixels")
-    add("--quality", type=int, default=95, help="JPEG quality of what is re-encoded (default 95)")
-    add("--examples-per-shard", type=int, default=512, help="photos per shard (default 512)")
-    add("--workers", type=int, help="processes of this machine (default: one per core)")
-    add("--seed", type=int, default=0, help="of split and order (default 0)")
-    add("--data-dir", help="where TensorFlow Datasets keeps its files")
-    add("--runner", **beam_runner.ARGUMENT)
-    args = parser.parse_args(argv)
-    lists = {s: getattr(args, s) for s in ("train", "val", "test") if getattr(args, s)}
-    try:
+    """Builds a data set and sums it up."""
+    (arguments,) = cli.parse(argv, "kdtf build", __doc__, BuildArguments)
+    with cli.report_errors():
         info, duplicates = build(
-            args.source,
-            args.out,
-            lists=lists,
-            class_names=args.class_names,
-            root=args.root,
-            split_fractions=parse_fractions(args.split) if args.split else None,
-            max_side=args.max_side,
-            quality=args.quality,
-            examples_per_shard=args.examples_per_shard,
-            workers=args.workers,
-            seed=args.seed,
-            data_dir=args.data_dir,
-            runner=args.runner,
+            arguments.source,
+            arguments.out,
+            lists=arguments.lists(),
+            class_names=arguments.class_names,
+            root=arguments.root,
+            split_fractions=arguments.split and parse_fractions(arguments.split),
+            max_side=arguments.max_side,
+            quality=arguments.quality,
+            examples_per_shard=arguments.examples_per_shard,
+            workers=arguments.workers,
+            seed=arguments.seed,
+            data_dir=arguments.data_dir,
+            runner=arguments.runner,
         )
-    except (ValueError, FileExistsError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {error}")
     print(summary(info, duplicates))
 
 

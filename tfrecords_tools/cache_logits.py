@@ -1,9 +1,9 @@
 """A teacher's logits for training views, once, so that training needs no teacher.
 
-    python -m tfrecords_tools.cache_logits --data shards/ --teacher teacher.keras \\
+    kdtf cache-logits --data shards/ --teacher teacher.keras \\
         --views 10 --top-k 64
 
-Every photo of a split is drawn in `--views` views and scored; `recipes/distill.py` and
+Every photo of a split is drawn in `--views` views and scored; `kdtf distill` and
 `kdtf.data.training_batches(cached_logits=...)` replay exactly these. Several teachers make an
 ensemble, whose members' logits are stored apart. The files stand one to one beside the photos'
 shards (`kdtf.teachers.cached_logits` has the format). Nothing is left half-written: a killed call
@@ -14,14 +14,17 @@ Cost: one forward pass of each teacher for every view. `--runner` shares the sha
 workers of an Apache Beam runner; photos, teachers and `--out` must lie where all of them see them.
 """
 
-import argparse
 import os
-import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Interval, MinLen
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from kdtf import data, teachers
-from kdtf.data import augment, beam_runner
+from kdtf import cli, data, files, limits, teachers
+from kdtf.arguments import Argument
+from kdtf.data import beam_runner
 
 
 def summary(cached, scored):
@@ -41,54 +44,64 @@ def summary(cached, scored):
     )
 
 
+def check_teacher(path):
+    """Refuses what is not a `.keras` file."""
+    files.check_file(path, ".keras")
+
+
+@dataclass(frozen=True)
+class CacheLogitsArguments:
+    """The command line."""
+
+    data: Annotated[str, Argument("DIR", data.DatasetInfo.load)]
+    """directory with dataset.json and shards"""
+    teacher: Annotated[tuple[str, ...], MinLen(1), Argument("FILE", check_teacher)]
+    """.keras file; several make an ensemble"""
+    views: Annotated[int, Ge(1)] = 10
+    """views of each photo"""
+    top_k: Annotated[int, Ge(1)] = 64
+    """logits to keep of each view; all, where that takes no more bytes"""
+    image_size: Annotated[int | None, Ge(1)] = None
+    """side of the views, pixels (default: the largest input)"""
+    split: Annotated[str, Argument("NAME")] = "train"
+    """the split to score"""
+    out: Annotated[str | None, Argument("DIR", files.check_folder)] = None
+    """where to write (default: beside the shards, named after the settings)"""
+    batch_size: Annotated[int, Ge(1)] = 32
+    """images a forward pass"""
+    seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
+    """of the views"""
+    mixup: Annotated[float, Ge(0)] = 0.0
+    """mix each photo with another, the share drawn from this Beta parameter, for function
+    matching; 0 = no mixing"""
+    runner: beam_runner.Runner = None
+    """Apache Beam runner, then its pipeline options, at the end of the command: DirectRunner,
+    FlinkRunner, SparkRunner, DataflowRunner (pip install 'kdtf[beam]')"""
+
+    def __post_init__(self):
+        limits.check(self)
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfrecords_tools.cache_logits",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--data", required=True, help="directory with dataset.json and shards")
-    add("--teacher", required=True, nargs="+", help=".keras file; several make an ensemble")
-    add("--views", type=int, default=10, help="views of each photo (default %(default)s)")
-    add(
-        "--top-k",
-        type=int,
-        default=64,
-        help="logits to keep of each view; all, where that takes no more bytes (default 64)",
-    )
-    add("--image-size", type=int, help="side of the views, pixels (default: the largest input)")
-    add("--split", default="train", help="the split to score (default %(default)s)")
-    add("--out", help="where to write (default: beside the shards, named after the settings)")
-    add("--batch-size", type=int, default=32, help="images a forward pass (default %(default)s)")
-    add("--seed", type=int, default=0, help="of the views (default %(default)s)")
-    add(
-        "--mixup",
-        type=float,
-        default=0.0,
-        help="mix each photo with another, the share drawn from this Beta parameter, for function "
-        "matching (default %(default)s: no mixing)",
-    )
-    add("--runner", **beam_runner.ARGUMENT)
-    args = parser.parse_args(argv)
-    try:
-        info = data.DatasetInfo.load(args.data)
+    """Writes, continues or opens cached logits, and sums them up."""
+    (arguments,) = cli.parse(argv, "kdtf cache-logits", __doc__, CacheLogitsArguments)
+    info = data.DatasetInfo.load(arguments.data)
+    cli.checked(f"--split {arguments.split}", info.split, arguments.split)
+    with cli.report_errors():
         cached, scored = teachers.cache_logits(
             info,
-            teachers.load_members(args.teacher, info.classes),
-            views=args.views,
-            top_k=args.top_k,
-            image_size=args.image_size,
-            split=args.split,
-            out=args.out,
-            batch_size=args.batch_size,
-            seed=args.seed,
-            augmentation=augment.Augmentation(mixup=args.mixup),
-            paths=args.teacher,
-            runner=args.runner,
+            teachers.load_members(arguments.teacher, info.classes),
+            views=arguments.views,
+            top_k=arguments.top_k,
+            image_size=arguments.image_size,
+            split=arguments.split,
+            out=arguments.out,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            augmentation=data.Augmentation(mixup=arguments.mixup),
+            paths=arguments.teacher,
+            runner=arguments.runner,
         )
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {error}")
     print(summary(cached, scored))
 
 

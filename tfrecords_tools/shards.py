@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
@@ -92,6 +91,8 @@ def write_shard(path, photos, encode, classes):
     position = {name: index for index, name in enumerate(classes)}
     content_hashes, difference_hashes = [], []
     with files.atomic_write(path) as partial:
+        import tensorflow as tf  # here: a command line's help needs none of it
+
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for photo in photos:
                 encoded = encode(photo)

@@ -1,21 +1,26 @@
 """A look at a data set: a contact sheet of its photos, and its numbers.
 
-python -m tfrecords_tools.show shards/
-python -m tfrecords_tools.show shards/ --split test --classes Granny-Smith --out apples.png
+kdtf show shards/
+kdtf show shards/ --split test --classes Granny-Smith --out apples.png
+
+The photos are spread over the classes, and chosen by their ids and the seed.
 """
 
-import argparse
 import hashlib
 import heapq
 import io
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 from PIL import Image, ImageDraw, ImageFont
 
-from kdtf import data, files
+from kdtf import cli, data, files, limits
+from kdtf.arguments import Argument
 
 DASH = "-"  # the font that comes with Pillow has no longer one
 TILE, MARGIN, LINE = 160, 6, 13  # pixels
@@ -63,12 +68,7 @@ def contact_sheet(info, split, count=48, classes=(), seed=0):
 
 def choose_examples(info, split, count, classes=(), seed=0):
     """list of `kdtf.data.Example`, spread over classes; holds `count` photos at a time, no more."""
-    unknown = [name for name in classes if name not in info.classes]
-    if unknown:
-        raise ValueError(
-            f"{info.directory} has no class {unknown[0]!r}: its {len(info.classes)} classes are "
-            f"{', '.join(info.classes[:5])}, ..."
-        )
+    check_classes(info, classes)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count!r}")
     available = dict(enumerate(info.split(split).class_counts))
@@ -90,6 +90,16 @@ def choose_examples(info, split, count, classes=(), seed=0):
                 heapq.heappushpop(kept[example.label], item)
     order = sorted(quota, key=lambda label: len(info.classes) if label is None else label)
     return [item[2] for label in order for item in sorted(kept[label], reverse=True)]
+
+
+def check_classes(info, classes):
+    """Refuses names that are not classes of a data set; ValueError."""
+    unknown = [name for name in classes if name not in info.classes]
+    if unknown:
+        raise ValueError(
+            f"{info.directory} has no class {unknown[0]!r}: its {len(info.classes)} classes are "
+            f"{', '.join(info.classes[:5])}, ..."
+        )
 
 
 def _quota(available, count, seed):
@@ -157,28 +167,47 @@ def _some(words, shown):
     return ", ".join(words[:shown]) + more
 
 
+def check_sheet(path):
+    """Refuses a file name of which Pillow knows no format to write."""
+    suffix = Path(path).suffix.lower()
+    known = Image.registered_extensions()
+    if known.get(suffix) not in Image.SAVE:
+        raise ValueError("cannot be written: name a file .png or .jpg")
+    files.check_new_file(path)
+
+
+@dataclass(frozen=True)
+class ShowArguments:
+    """The command line."""
+
+    directory: Annotated[str, Argument("DIR", data.DatasetInfo.load, positional=True)]
+    """where dataset.json lies"""
+    split: Annotated[str | None, Argument("NAME")] = None
+    """split of the photos (default: the first)"""
+    count: Annotated[int, Ge(1)] = 48
+    """photos on the sheet"""
+    classes: Annotated[tuple[str, ...], Argument("NAME")] = ()
+    """classes to show (default: all)"""
+    out: Annotated[str, Argument("FILE", check_sheet)] = "sheet.png"
+    """the contact sheet"""
+    seed: Annotated[int, Ge(0)] = 0
+    """of the choice of photos"""
+
+    def __post_init__(self):
+        limits.check(self)
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfrecords_tools.show",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("directory", help="where dataset.json lies")
-    add("--split", help="split of the photos (default: the first)")
-    add("--count", type=int, default=48, help="photos on the sheet (default 48)")
-    add("--classes", nargs="+", default=(), metavar="NAME", help="classes to show (default: all)")
-    add("--out", default="sheet.png", help="the contact sheet (default sheet.png)")
-    add("--seed", type=int, default=0, help="of the choice of photos (default 0)")
-    args = parser.parse_args(argv)
-    try:
-        info = data.DatasetInfo.load(args.directory)
-        split = args.split or next(iter(info.splits))
-        sheet = contact_sheet(info, split, args.count, args.classes, args.seed)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    """Prints the numbers of a data set and writes its contact sheet."""
+    (arguments,) = cli.parse(argv, "kdtf show", __doc__, ShowArguments)
+    info = data.DatasetInfo.load(arguments.directory)
+    split = arguments.split or next(iter(info.splits))
+    cli.checked(f"--split {split}", info.split, split)
+    cli.checked(f"--classes {' '.join(arguments.classes)}", check_classes, info, arguments.classes)
+    with cli.report_errors():
+        sheet = contact_sheet(info, split, arguments.count, arguments.classes, arguments.seed)
     print(table(info))
-    out = Path(args.out)
+    out = Path(arguments.out)
     try:
         with files.atomic_write(out) as partial:
             sheet.save(partial)

@@ -1,7 +1,7 @@
 """Shelf photos drawn from scratch: something to train on before the first real photo arrives.
 
-    python -m tfrecords_tools.synthetic --out shards/
-    python -m tfrecords_tools.synthetic --out shards/ --classes 40 --photos 3000 --size 128
+    kdtf synthetic --out shards/
+    kdtf synthetic --out shards/ --classes 40 --photos 3000 --size 128
 
 Look-alike products of invented brands stand on the shelves of twelve store regions, under six
 kinds of light, before six cameras that blur, tint and grain them. Few categories hold most photos.
@@ -9,13 +9,14 @@ kinds of light, before six cameras that blur, tint and grain them. Few categorie
 different products, so metadata tell a little about the category. The seed decides every byte.
 """
 
-import argparse
-import sys
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from annotated_types import Ge, Interval
 
+from kdtf import cli, files, limits
+from kdtf.arguments import Argument
 from tfrecords_tools import show, sources
 from tfrecords_tools.build import parse_fractions
 from tfrecords_tools.drawing import cameras, products, shelves
@@ -208,37 +209,58 @@ def _softmax(logits):
     return weights / weights.sum(-1, keepdims=True)
 
 
+@dataclass(frozen=True)
+class SyntheticArguments:
+    """The command line."""
+
+    out: Annotated[str, Argument("DIR", files.check_folder)]
+    """directory for shards and dataset.json"""
+    classes: Annotated[int, Ge(2)] = 250
+    """product categories"""
+    photos: Annotated[int, Ge(1)] = 20_000
+    """photos in all splits"""
+    size: Annotated[int, Ge(32)] = 160
+    """side of a photo in pixels"""
+    split: Annotated[str, Argument("FRACTIONS", parse_fractions)] = "train=0.8,val=0.1,test=0.1"
+    """fractions of the photos"""
+    missing: Annotated[float, Interval(ge=0, lt=1)] = 0.08
+    """fraction of metadata left out"""
+    examples_per_shard: Annotated[int, Ge(1)] = 512
+    """photos per shard"""
+    workers: Annotated[int | None, Ge(1)] = None
+    """processes (default: one per core)"""
+    seed: Annotated[int, Ge(0)] = 0
+    """decides every byte"""
+
+    def __post_init__(self):
+        limits.check(self)
+
+    def conflicts(self):
+        """(field, rule) of what one value forbids another."""
+        fractions = parse_fractions(self.split)
+        if min(fractions.values()) == 0:
+            yield "split", "every fraction must be above 0"
+        try:
+            long_tail(self.classes, self.photos, FEWEST_TRAIN + len(fractions) - 1)
+        except ValueError as error:
+            yield "photos", str(error)
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfrecords_tools.synthetic",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--out", required=True, help="directory for shards and dataset.json")
-    add("--classes", type=int, default=250, help="product categories (default 250)")
-    add("--photos", type=int, default=20_000, help="photos in all splits (default 20000)")
-    add("--size", type=int, default=160, help="side of a photo in pixels (default 160)")
-    add("--split", default="train=0.8,val=0.1,test=0.1", help="shares (default %(default)s)")
-    add("--missing", type=float, default=0.08, help="share of metadata left out (default 0.08)")
-    add("--examples-per-shard", type=int, default=512, help="photos per shard (default 512)")
-    add("--workers", type=int, help="processes (default: one per core)")
-    add("--seed", type=int, default=0, help="decides every byte (default 0)")
-    args = parser.parse_args(argv)
-    try:
+    """Draws a data set and sums it up."""
+    (arguments,) = cli.parse(argv, "kdtf synthetic", __doc__, SyntheticArguments)
+    with cli.report_errors():
         info = synthesize(
-            args.out,
-            classes=args.classes,
-            photos=args.photos,
-            size=args.size,
-            seed=args.seed,
-            split_fractions=parse_fractions(args.split),
-            missing=args.missing,
-            examples_per_shard=args.examples_per_shard,
-            workers=args.workers,
+            arguments.out,
+            classes=arguments.classes,
+            photos=arguments.photos,
+            size=arguments.size,
+            seed=arguments.seed,
+            split_fractions=parse_fractions(arguments.split),
+            missing=arguments.missing,
+            examples_per_shard=arguments.examples_per_shard,
+            workers=arguments.workers,
         )
-    except (ValueError, FileExistsError) as error:
-        sys.exit(f"error: {error}")
     print(show.table(info))
 
 

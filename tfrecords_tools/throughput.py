@@ -1,6 +1,6 @@
 """Photos per second of the input pipeline, beside bare JPEG decoding and Keras's own pipeline.
 
-    python -m tfrecords_tools.throughput shards/ [--image-size 224] [--rounds 7]
+    kdtf throughput shards/ [--image-size 224] [--rounds 7]
 
 The rows, each with the shards' own photos:
 
@@ -18,28 +18,29 @@ cores, photos per second say little and CPU time per photo says more; its ratios
 so that more is better there too.
 """
 
-import argparse
 import itertools
 import os
 import statistics
-import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from annotated_types import Ge, Gt
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-import tensorflow as tf
-
-from kdtf import benchmark, data
+from kdtf import benchmark, cli, data, limits
+from kdtf.arguments import Argument
 
 PHOTOS = 2048  # held in memory and as files
 
 
 def bare_decode(encoded, batch_size):
     """Endless dataset: each photo of a string tensor decoded whole; counts pixels, by batch."""
+    import tensorflow as tf  # here: a command line's help needs none of it
+
     photos = tf.data.Dataset.from_tensor_slices(encoded).repeat()
     sizes = photos.map(
         lambda photo: tf.size(tf.io.decode_jpeg(photo, channels=3)),
@@ -50,6 +51,9 @@ def bare_decode(encoded, batch_size):
 
 def keras_pipeline(folder, batch_size, image_size):
     """Endless dataset: Keras's reader of image files and its layers for the same augmentation."""
+    import keras  # here: a command line's help needs none of it
+    import tensorflow as tf
+
     side = round(image_size * 8 / 7)
     dataset = keras.utils.image_dataset_from_directory(
         folder, batch_size=batch_size, image_size=(side, side), seed=0, verbose=False
@@ -145,31 +149,44 @@ def _ratios(pairs):
     return "{:>11.2f}{:>10.2f}".format(*medians)
 
 
+@dataclass(frozen=True)
+class ThroughputArguments:
+    """The command line."""
+
+    directory: Annotated[str, Argument("DIR", data.DatasetInfo.load, positional=True)]
+    """where dataset.json lies"""
+    split: Annotated[str, Argument("NAME")] = "train"
+    """split of the photos"""
+    image_size: Annotated[int, Ge(1)] = 224
+    """side of a view, pixels"""
+    batch_size: Annotated[int, Ge(1)] = 64
+    """photos per batch"""
+    rounds: Annotated[int, Ge(1)] = 7
+    """turns of each row"""
+    seconds: Annotated[float, Gt(0)] = 3.0
+    """of each row in each round"""
+
+    def __post_init__(self):
+        limits.check(self)
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("dataset", type=Path, help="directory with dataset.json")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=3.0, help="per row and round")
-    args = parser.parse_args(argv)
-    try:
+    """Measures and prints the table."""
+    (arguments,) = cli.parse(argv, "kdtf throughput", __doc__, ThroughputArguments)
+    info = data.DatasetInfo.load(arguments.directory)
+    cli.checked(f"--split {arguments.split}", info.split, arguments.split)
+    with cli.report_errors():
         speeds = measure(
-            data.DatasetInfo.load(args.dataset),
-            args.split,
-            batch_size=args.batch_size,
-            image_size=args.image_size,
-            rounds=args.rounds,
-            seconds=args.seconds,
+            info,
+            arguments.split,
+            batch_size=arguments.batch_size,
+            image_size=arguments.image_size,
+            rounds=arguments.rounds,
+            seconds=arguments.seconds,
         )
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
     print(
         f"{benchmark.device_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"{args.image_size} px, medians of {args.rounds} rounds"
+        f"{arguments.image_size} px, medians of {arguments.rounds} rounds"
     )
     print("\n".join(table(speeds)))
 

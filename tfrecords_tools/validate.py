@@ -1,25 +1,27 @@
 """Checks a data set against its `dataset.json`, byte by byte and photo by photo.
 
-    python -m tfrecords_tools.validate shards/
+    kdtf validate shards/
 
 Prints every problem and exits with 1, or one line and exits with 0.
 """
 
-import argparse
 import concurrent.futures
 import io
 import os
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-import tensorflow as tf
+from annotated_types import Ge
 from google.protobuf.message import DecodeError
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from kdtf import data, files
+from kdtf import cli, data, files, limits
+from kdtf.arguments import Argument
+from tfrecords_tools.build import check_directory
 
 
 class ShardReport(NamedTuple):
@@ -76,6 +78,8 @@ def validate(directory, workers=None):
 
 def check_shard(info, shard, progress=lambda photos: None):
     """`ShardReport` of one shard; `progress` is called with 1 after each photo."""
+    import tensorflow as tf  # here: a command line's help needs none of it
+
     report = ShardReport([], [], Counter(), Counter(), 0)
     path = info.directory / shard.file
     if not path.is_file():
@@ -197,22 +201,29 @@ def _count_problems(info, split, reports):
     return problems
 
 
+@dataclass(frozen=True)
+class ValidateArguments:
+    """The command line."""
+
+    directory: Annotated[str, Argument("DIR", check_directory, positional=True)]
+    """where dataset.json lies"""
+    workers: Annotated[int | None, Ge(1)] = None
+    """threads (default: one per core)"""
+
+    def __post_init__(self):
+        limits.check(self)
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfrecords_tools.validate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("directory", help="where dataset.json lies")
-    parser.add_argument("--workers", type=int, help="threads (default: one per core)")
-    args = parser.parse_args(argv)
-    problems = validate(args.directory, args.workers)
+    """Prints what is wrong; ends the program with status 1 where something is."""
+    (arguments,) = cli.parse(argv, "kdtf validate", __doc__, ValidateArguments)
+    problems = validate(arguments.directory, arguments.workers)
     if problems:
         print("\n".join(problems))
-        sys.exit(f"{args.directory}: {len(problems)} problems")
-    info = data.DatasetInfo.load(args.directory)
+        sys.exit(f"{arguments.directory}: {len(problems)} problems")
+    info = data.DatasetInfo.load(arguments.directory)
     sizes = ", ".join(f"{name} {split.examples:,}" for name, split in info.splits.items())
-    print(f"OK: {args.directory}: {len(info.classes)} classes, photos: {sizes}")
+    print(f"OK: {arguments.directory}: {len(info.classes)} classes, photos: {sizes}")
 
 
 if __name__ == "__main__":

@@ -144,6 +144,12 @@ def version(binary):
     return hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
 
 
+def check_executable(binary):
+    """Refuses a tool that this machine may not run; ValueError."""
+    if not os.access(binary, os.X_OK):
+        raise ValueError(f"{binary} is not executable: chmod +x {binary}")
+
+
 def load_average():
     """Of this machine in the last minute, None where the system has no such number."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -153,8 +159,7 @@ class Desktop:
     """benchmark_model run on this machine."""
 
     def __init__(self, binary, model, inputs, device):
-        if not os.access(binary, os.X_OK):
-            raise ValueError(f"{binary} is not executable: chmod +x {binary}")
+        check_executable(binary)
         self._binary, self._model, self._inputs = Path(binary).resolve(), model, inputs
         self.device, self.load_average = device, load_average
 

@@ -5,21 +5,15 @@ this process and every worker see under the same path (a network file system, a 
 do the shards that they make; so neither the size of a job nor the runner matters.
 """
 
-import argparse
 import pickle
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 from kdtf import files
+from kdtf.arguments import Argument
 
-# Of `ArgumentParser.add_argument("--runner", ...)`, for every tool that runs on Beam.
-ARGUMENT = {
-    "nargs": argparse.REMAINDER,
-    "metavar": "RUNNER",
-    "help": "Apache Beam runner, then its pipeline options, at the end of the command: "
-    "DirectRunner, FlinkRunner, SparkRunner, DataflowRunner (pip install 'kdtf[beam]')",
-}
 _PREFIX = ".beam-"
 
 
@@ -46,6 +40,15 @@ class Engine:
             )
         self._runner, *self._flags = options
         self._folder = Path(folder).absolute()
+
+    def check(self):
+        """Refuses a runner's name that Beam does not know; ValueError."""
+        from apache_beam.options.pipeline_options import StandardOptions
+
+        known = StandardOptions.KNOWN_RUNNER_NAMES
+        names = {name.lower().removesuffix("runner") for name in known}
+        if "." not in self._runner and self._runner.lower().removesuffix("runner") not in names:
+            raise ValueError(f"Beam knows no such runner, only {', '.join(known)}")
 
     def __call__(self, function, items):
         """The results of `function` on each item.
@@ -77,6 +80,19 @@ class Engine:
                 numbers = pipeline | beam.Create(range(count)) | beam.Reshuffle()
                 numbers | beam.Map(_do, work)
             return [_result(work, number) for number in range(count)]
+
+
+def check(options):
+    """Refuses a runner's name that Beam does not know, and options without one.
+
+    Raises:
+      ModuleNotFoundError, ValueError: as `Engine`.
+    """
+    Engine(options, ".").check()
+
+
+# The last argument of every tool that runs on Beam.
+Runner = Annotated[tuple[str, ...] | None, Argument("RUNNER", check, remainder=True)]
 
 
 def _apache_beam():

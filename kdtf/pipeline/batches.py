@@ -14,7 +14,7 @@ def steps_per_epoch(info, config):
 
     Args:
       info: `data.DatasetInfo`.
-      config: `Config`.
+      config: `DistillConfig`.
     """
     return data.steps_per_epoch(info, "train", config.batch_size, unlabelled="keep")
 
@@ -24,7 +24,7 @@ class Batches:
 
     Args:
       info: a `data.DatasetInfo` with splits train, val and test.
-      config: `Config`.
+      config: `DistillConfig`.
       teacher: the model, or the ensemble, that the distilled student learns from.
       cached: `teachers.CachedLogits`, or None: the teacher is asked in every step.
 
@@ -100,6 +100,6 @@ class Batches:
     def _columns(self):
         config = self._config
         taken = set(self._info.metadata if config.student == "metadata" else ())
-        if config.live_teacher:
+        if config.online_teacher:
             taken |= set(teachers.columns(self._teacher))
         return tuple(column for column in self._info.metadata if column in taken)

@@ -10,7 +10,7 @@ def measure_latency(run, config, model):
 
     Args:
       run: `RunDirectory`.
-      config: `Config`.
+      config: `DistillConfig`.
       model: `kdtf.results.Model`.
     """
     if run.latency(model).exists():

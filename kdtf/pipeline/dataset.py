@@ -4,9 +4,8 @@ import os
 
 from kdtf import data
 from kdtf.pipeline import run_config
+from kdtf.pipeline.config import EMBEDDED_DATA
 from tfrecords_tools import synthetic
-
-EMBEDDED_DATA = {"classes": 40, "photos": 2400, "size": 128, "examples_per_shard": 128}
 
 
 def open_or_draw(run, config):
@@ -14,7 +13,7 @@ def open_or_draw(run, config):
 
     Args:
       run: `RunDirectory`.
-      config: `Config`.
+      config: `DistillConfig`.
 
     Returns:
       `data.DatasetInfo`.
@@ -28,9 +27,9 @@ def open_or_draw(run, config):
         if not (folder / data.MANIFEST).exists():
             synthetic.synthesize(folder, seed=0, workers=os.cpu_count(), **EMBEDDED_DATA)
     info = data.DatasetInfo.load(folder)
-    data.count_photos(info, "train", unlabelled="skip")
+    data.count_examples(info, "train", unlabelled="skip")
     for split in ("val", "test"):
-        data.count_photos(info, split)
+        data.count_examples(info, split)
     run_config.check_or_write(run.data_facts, {"data_sha256": info.sha256()})
     return info
 

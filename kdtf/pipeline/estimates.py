@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from kdtf.pipeline.batches import steps_per_epoch
-from kdtf.pipeline.dataset import EMBEDDED_DATA
-from kdtf.pipeline.teacher import EMBEDDED_TEACHER, REAL_TEACHER, default_teacher
+from kdtf.pipeline.config import EMBEDDED_DATA, EMBEDDED_TEACHER, REAL_TEACHER
+from kdtf.pipeline.teacher import default_teacher
 from kdtf.results import BASELINE
 
 # Measured on two cores; seconds for one image's training step.
@@ -30,7 +30,7 @@ def student_seconds(image_size):
 
 
 def data_stage(config):
-    """`Stage` of opening or drawing the data that a `Config` names."""
+    """`Stage` of opening or drawing the data that a `DistillConfig` names."""
     if config.data is not None:
         return Stage("data", f"open {config.data}")
     images = EMBEDDED_DATA["photos"]
@@ -97,4 +97,4 @@ def report_stage():
 
 
 def _live_seconds(config, forward_s):
-    return forward_s if config.live_teacher else 0.0
+    return forward_s if config.online_teacher else 0.0

@@ -14,7 +14,7 @@ def write_hparams(run, config, rows):
 
     Args:
       run: `RunDirectory`.
-      config: `Config`.
+      config: `DistillConfig`.
       rows: {model's key: row} as in `results.json`.
     """
     run = RunDirectory(run.path.resolve())

@@ -12,7 +12,7 @@ def describe_inputs(info, config):
 
     Args:
       info: `data.DatasetInfo`.
-      config: `Config`.
+      config: `DistillConfig`.
 
     Returns:
       {"classes": names in the order of the logits, "metadata": {column: words} or None,
@@ -30,7 +30,7 @@ def write_initial_student(run, config, info):
 
     Args:
       run: `RunDirectory`.
-      config: `Config`.
+      config: `DistillConfig`.
       info: `data.DatasetInfo`.
 
     Returns:

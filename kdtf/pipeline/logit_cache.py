@@ -9,7 +9,7 @@ def open_or_write(run, config, info, teacher):
 
     Args:
       run: `RunDirectory`.
-      config: `Config`.
+      config: `DistillConfig`.
       info: `data.DatasetInfo`.
       teacher: `Teacher`.
 
@@ -34,7 +34,7 @@ def facts(info, config, cached, scored, forward_s):
 
     Args:
       info: `data.DatasetInfo`.
-      config: `Config`.
+      config: `DistillConfig`.
       cached: `teachers.CachedLogits`.
       scored: images that the teacher scored for this run, without those of killed calls.
       forward_s: seconds of the teacher's forward pass for one image.

@@ -79,7 +79,7 @@ def write_report(run, config, info, measured):
 
     Args:
       run: `RunDirectory`.
-      config: `Config`.
+      config: `DistillConfig`.
       info: `data.DatasetInfo`.
       measured: `results.Results` that `assemble` returned.
 

@@ -1,41 +1,17 @@
-"""Every week: train on from the deployed student, compare with it, promote only what is no worse.
+"""Every week: train on from the deployed student, compare, promote only what is no worse."""
 
-    python recipes/retrain.py --registry registry/ --run-dir runs/2026-w48 \\
-        -- --data shards/ --teacher teacher.keras
-    python recipes/retrain.py --registry registry/ --rollback       # to the version before
-    python recipes/retrain.py --registry registry/ --list           # checks every hash too
-
-Everything after `--` goes to recipes/distill.py. Both its students start from the deployed one,
-class by class by name (`--cold-start`: from --weights), so its verdict is about this week's
-training only. The new 8-bit file and the deployed one then answer the same test photos. It is
-promoted, copied into the registry with its hashes, if all release gates pass and neither top-1, nor
-the tail, nor any slice, nor macro-F1 falls by more than the tolerance. Test photos that one of the
-two files was trained on, because splits were drawn anew, are left out of the comparison: this needs
-photo ids that mean the same photo every week.
-
-Exit status: 0 promoted, or deployed already by an earlier call; 3 trained and measured, but not
-promoted; 4 another retraining of this registry is under way; 1 an error, 2 a wrong command line. A
-killed run continues when the same command is given again. `<run-dir>/promotion.json` holds the
-checks.
-
-Cost: that of recipes/distill.py, and one more file on the test photos.
-"""
-
-import argparse
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from kdtf import data, files, formatting
-from kdtf.pipeline import deployed, distill, reporting, run_config, seen_examples, teacher_training
+from kdtf.pipeline import deployed, distill, reporting, run_config, seen_examples
 from kdtf.pipeline.run_directory import RunDirectory
-from kdtf.release import bundle, promotion
-from kdtf.release.registry import BusyError, Registry
+from kdtf.release import bundle
 from kdtf.results import SHIPPED
 
-PROMOTED, NOT_PROMOTED, BUSY = 0, 3, 4
+PROMOTED, NOT_PROMOTED = 0, 3
 STUDENT = "student.keras"
 _METRICS = ("top1", "macro_f1", "tail_top1", "ece", "nll", "examples", "intervals")
 
@@ -46,7 +22,7 @@ def retrain(store, run_dir, config, tolerance, cold_start=False):
     Args:
       store: a `Registry`.
       run_dir: directory for everything the run writes.
-      config: a `Config`; without a warm_start it gets the deployed student's.
+      config: a `DistillConfig`; without a warm_start it gets the deployed student's.
       tolerance: a `promotion.Tolerance`.
       cold_start: start from config.weights.
 
@@ -194,87 +170,3 @@ def listed(store):
             line += f"\n        DAMAGED: {error}"
         lines.append(line)
     return "\n".join(lines or ["No version yet."]), whole
-
-
-def parse(argv=None):
-    """The command line; `config` in it is a `distill.Config` where a run is asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--registry", required=True, metavar="DIR", help="folder of the promoted versions")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run-dir", help="train, compare, promote; a new directory every week")
-    what.add_argument(
-        "--rollback",
-        nargs="?",
-        type=int,
-        const=0,
-        metavar="VERSION",
-        help="deploy an earlier version again (default: the one before)",
-    )
-    what.add_argument("--list", action="store_true", help="show and check all versions")
-    default = promotion.Tolerance()
-    add(
-        "--tolerance",
-        type=float,
-        default=default.overall,
-        help="largest drop of top-1, fraction (default: %(default)s)",
-    )
-    add(
-        "--part-tolerance",
-        type=float,
-        default=default.part,
-        help="largest drop in the tail, a slice and macro-F1, where it is shown (default: "
-        "%(default)s)",
-    )
-    add(
-        "--part-photos",
-        type=int,
-        default=default.examples,
-        help="parts with fewer photos are not judged (default: %(default)s)",
-    )
-    add(
-        "--strict",
-        action="store_true",
-        help="refuse a larger drop in a part even where chance explains it",
-    )
-    add("--cold-start", action="store_true", help="start from --weights, not the deployed student")
-    add("rest", nargs="*", metavar="-- ARGUMENT", help="for recipes/distill.py")
-    args = parser.parse_args(argv)
-    if args.run_dir is None and args.rest:
-        parser.error(f"{' '.join(args.rest)}: only --run-dir takes arguments for distill.py")
-    if any(argument.split("=")[0] == "--run-dir" for argument in args.rest):
-        parser.error("--run-dir goes before `--`: it is this program's too")
-    if args.run_dir is not None:
-        _, args.config = distill.parse(args.rest)
-        if args.cold_start and args.config.warm_start:
-            parser.error(f"--cold-start and --warm-start {args.config.warm_start}: give one")
-    return args
-
-
-def main(argv=None):
-    """Exit status of a command line."""
-    args = parse(argv)
-    store = Registry(args.registry)
-    with teacher_training.report_errors():
-        if args.list:
-            text, whole = listed(store)
-            print(text)
-            return 0 if whole else 1
-        if args.rollback is not None:
-            entry = store.roll_back(args.rollback or None)
-            print(f"Deployed: version {entry['version']}, {store.folder / entry['folder']}")
-            return 0
-        tolerance = promotion.Tolerance(
-            args.tolerance, args.part_tolerance, args.part_photos, strict=args.strict
-        )
-        try:
-            return retrain(store, args.run_dir, args.config, tolerance, args.cold_start)
-        except BusyError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return BUSY
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,7 +19,7 @@ def train_student(run, config, info, teacher, batches, student):
 
     Args:
       run: `RunDirectory`.
-      config: `Config`.
+      config: `DistillConfig`.
       info: `data.DatasetInfo`.
       teacher: `Teacher`.
       batches: `Batches`.
@@ -51,7 +51,7 @@ def train_int8(run, config, teacher, batches, student, network):
 
     Args:
       run: `RunDirectory`.
-      config: `Config`.
+      config: `DistillConfig`.
       teacher: `Teacher`.
       batches: `Batches`.
       student: `kdtf.results.Model`, an int8 one.
@@ -120,7 +120,7 @@ def distiller(student, config, steps, *, distilled, teacher=None):
 
     Args:
       student: Keras 3 model.
-      config: `Config`.
+      config: `DistillConfig`.
       steps: of an epoch.
       distilled: whether it learns from a teacher, or from labels alone.
       teacher: asked in every step; None: its logits come with the batch.
@@ -179,7 +179,7 @@ def train_or_keep_calibrated(distiller, validation, fit):
 
 def _online_teacher(teacher, config, student):
     """What a Distiller asks in every step; None: cached logits come with the batch, or none."""
-    if student.role != DISTILLED.role or not config.live_teacher:
+    if student.role != DISTILLED.role or not config.online_teacher:
         return None
     return teacher.for_distiller()
 

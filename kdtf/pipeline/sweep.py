@@ -1,24 +1,10 @@
-"""One job over several seeds: mean and interval of every figure, of gains and of what 8 bits cost.
+"""One job over several seeds: mean and interval of every figure, of gains and of int8's cost."""
 
-    python recipes/sweep.py --seeds 0 1 2 --run-dir runs/grocery -- --data shards/ --teacher t.keras
-
-Everything after `--` goes to recipes/distill.py. Each seed has its own run directory
-`<run-dir>/seed-<n>`; `summary.md` and `summary.json` beside them hold the table. The interval is
-Student's t over seeds; differences are taken seed by seed, since both students of a seed share
-their start and batches. A killed sweep continues when the same command is given again.
-TensorBoard's tab of HParams has a row for each model of each seed (`tensorboard --logdir
-<run-dir>`).
-
-Cost: the number of seeds times that of recipes/distill.py.
-"""
-
-import argparse
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 from kdtf import files
 from kdtf.metrics import comparison, intervals
-from kdtf.pipeline import distill, teacher_training
+from kdtf.pipeline import distill
 from kdtf.pipeline.run_directory import RunDirectory
 from kdtf.results import INT8, STUDENTS
 
@@ -109,32 +95,22 @@ def _figures(rows):
     }
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
-    parser.add_argument("--run-dir", required=True, help="one sub-directory per seed goes here")
-    parser.add_argument("rest", nargs="*", metavar="-- ARGUMENT", help="for recipes/distill.py")
-    args = parser.parse_args(argv)
-    if len(set(args.seeds)) < 2:
-        sys.exit(f"error: an interval needs at least 2 different seeds, got {args.seeds}")
-    folder = Path(args.run_dir)
+def run_seeds(folder, config, seeds):
+    """Runs, or continues, the job with each seed; returns the table that it writes.
+
+    Args:
+      folder: pathlib.Path; "seed-<n>", "summary.json" and "summary.md" go into it.
+      config: a `DistillConfig`, whose seed is replaced.
+      seeds: ints, at least two different ones.
+    """
     runs = []
-    for seed in args.seeds:
+    for seed in seeds:
         run = RunDirectory(folder / f"seed-{seed}")
-        # The last one wins on the command line: no argument of the rest can change the seed.
-        _, config = distill.parse([*args.rest, "--seed", str(seed)])
         if not run.results.exists():
             print(f"\n=== seed {seed}: {run.path} ===", flush=True)
-            with teacher_training.report_errors():
-                distill.distill(run.path, config)
+            distill.distill(run.path, replace(config, seed=seed))
         runs.append(files.read_json(run.results))
     summary = summarise(runs)
     files.write_json(folder / "summary.json", summary)
     files.write_text(folder / "summary.md", table(summary))
-    print(table(summary))
-
-
-if __name__ == "__main__":
-    main()
+    return table(summary)

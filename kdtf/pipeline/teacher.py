@@ -8,11 +8,7 @@ import tensorflow as tf
 
 from kdtf import results, teachers
 from kdtf.pipeline import teacher_training
-
-EMBEDDED_TEACHER = teacher_training.Config(
-    backbone="resnet14_v2", image_size=96, epochs=12, mixup=0.0, cutmix=0.0
-)
-REAL_TEACHER = teacher_training.Config(backbone="mobilenet_v2", weights="imagenet")
+from kdtf.pipeline.config import EMBEDDED_TEACHER, REAL_TEACHER
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Teacher:
 
 
 def default_teacher(config):
-    """The `teacher_training.Config` of a run that trains its own teacher, but for the seed."""
+    """The `TeacherConfig` of a run that trains its own teacher, but for the seed."""
     return EMBEDDED_TEACHER if config.data is None else REAL_TEACHER
 
 
@@ -44,7 +40,7 @@ def load_or_train_teacher(run, config, info):
 
     Args:
       run: `RunDirectory`.
-      config: `Config`.
+      config: `DistillConfig`.
       info: `data.DatasetInfo`.
 
     Returns:

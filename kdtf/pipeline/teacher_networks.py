@@ -29,7 +29,7 @@ def build_teacher(info, config, steps):
 
     Args:
       info: `data.DatasetInfo`.
-      config: `teacher_training.Config`.
+      config: `TeacherConfig`.
       steps: of the whole training; the momentum of batch norms depends on it.
     """
     if config.backbone.endswith(".keras"):

@@ -1,23 +1,8 @@
-"""Trains a teacher on a data set of shards and saves it as one `.keras` file.
+"""Trains a teacher on a data set of shards and saves it as one `.keras` file."""
 
-    python recipes/train_teacher.py --data shards/ --out teacher.keras --backbone mobilenet_v2 \\
-        --weights imagenet --epochs 12
-
-Fine-tuning with label smoothing (Szegedy et al., 2015, arXiv:1512.00567), MixUp
-(arXiv:1710.09412) and CutMix (arXiv:1905.04899) by keras-cv on half of the batches, AdamW under
-a cosine schedule with one epoch of warm-up, and a moving average of the weights. A killed run
-continues when the same command is given again.
-
-Cost: on two cores, 2,640 photos and 9 epochs of EdgeTPU-0.75 at 288 px took 18 minutes. What it
-gave: docs/grocery.md.
-"""
-
-import argparse
-import contextlib
 import os
-import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -25,30 +10,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import tensorflow as tf
 
-from kdtf import data, files, teachers
+from kdtf import data, files
 from kdtf.callbacks.checkpoint import EpochCheckpoint
 from kdtf.pipeline import history, schedules
-from kdtf.pipeline.teacher_networks import RESNETS, build_teacher
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides a teacher, apart from the data."""
-
-    backbone: str = "mobilenet_v2"
-    weights: str | None = None
-    image_size: int = 224
-    metadata: bool = False
-    epochs: int = 12
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.02
-    dropout: float = 0.2
-    label_smoothing: float = 0.1
-    mixup: float = 0.2
-    cutmix: float = 1.0
-    ema: float = 0.99
-    seed: int = 0
+from kdtf.pipeline.teacher_networks import build_teacher
 
 
 def mix_labels(classes, mixup, cutmix, seed):
@@ -90,7 +55,7 @@ def train(info, config, out, *, verbose=1):
 
     Args:
       info: `kdtf.data.DatasetInfo` with the splits "train" and "val".
-      config: a `Config`.
+      config: a `TeacherConfig`.
       out: the `.keras` file to write; `<out>.json` beside it gets settings and curves.
       verbose: as in `fit`.
 
@@ -172,61 +137,3 @@ def _batches(info, config, model, first_epoch):
     )
     validation = validation.map(lambda x, label, w: (x, tf.one_hot(label, classes), w))
     return training.map(select), validation.map(select)
-
-
-@contextlib.contextmanager
-def report_errors():
-    """Ends the program with a message, not a traceback, where the user can mend what is wrong."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except Exception as error:
-        if "URL fetch failure" not in str(error):
-            raise
-        sys.exit(
-            f"error: {error}\nWhere nothing can be fetched, give a file of weights: --weights FILE"
-        )
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data", required=True, help="directory with dataset.json and shards")
-    add("--out", required=True, help="the .keras file to write")
-    default = Config()
-    add(
-        "--backbone",
-        default=default.backbone,
-        help=f"{', '.join(teachers.BACKBONES)}; {', '.join(RESNETS)} (keras-cv, from scratch); or "
-        "a saved classifier of -1..1 images (.keras) to cut before its head (default %(default)s)",
-    )
-    add("--weights", help="imagenet, an .npz of the backbone's arrays, or nothing: random")
-    add("--metadata", action="store_true", help="use the metadata columns too")
-    for name, kind, text in (
-        ("image_size", int, "side of the input, pixels"),
-        ("epochs", int, "epochs"),
-        ("batch_size", int, "photos per batch"),
-        ("learning_rate", float, "peak of the cosine schedule"),
-        ("weight_decay", float, "of AdamW"),
-        ("dropout", float, "before the head"),
-        ("label_smoothing", float, "label smoothing"),
-        ("mixup", float, "MixUp's Beta parameter, 0 = none"),
-        ("cutmix", float, "CutMix's Beta parameter, 0 = none"),
-        ("ema", float, "momentum of the weights' moving average, 0 = none"),
-        ("seed", int, "of initial head, order and views"),
-    ):
-        flag = "--" + name.replace("_", "-")
-        add(flag, type=kind, default=getattr(default, name), help=f"{text} (default %(default)s)")
-    args = vars(parser.parse_args(argv))
-    folder, out = args.pop("data"), args.pop("out")
-    with report_errors():
-        model, history = train(data.DatasetInfo.load(folder), Config(**args), out)
-    accuracy = history["val_accuracy"][-1]
-    print(f"{out}: {model.count_params():,} parameters, val accuracy {accuracy:.4f}")
-
-
-if __name__ == "__main__":
-    main()

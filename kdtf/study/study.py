@@ -1,36 +1,18 @@
-"""When does distillation help? Pairs of students under many conditions, and the gain of each.
+"""A study: its plan, what is left of it, and its findings."""
 
-    python recipes/when_it_helps.py --data shards/ --teacher teacher.keras weak.keras \\
-        --weights mobilenet_v3_small_imagenet.npz --frozen-blocks 8 --run-dir runs/when
-
-Along each axis one thing changes: the fraction of labelled photos, the same with all other photos
-added through the teacher alone, the fraction of wrong labels, the length of training, the student's
-width, the teacher. A baseline student learns from the labels, a distilled one from labels and
-teacher (Hinton et al., 2015, arXiv:1503.02531): same start, photos, views, order and steps. All
-settings are fixed beforehand; the test photos are looked at once, to measure.
-
-Each training is a file in `<run-dir>/jobs`; given the same command again, a killed study continues,
-and more axes, seeds or teachers may be added. `study.json`, `table.md`, `gains.png` (top-1) and
-`parts.png` (head, mid and tail classes) are written whenever a point is complete.
-
-Cost: the teacher looks at `views` views of each photo once. A training costs what the printed plan
-says; --frozen-blocks 8 makes it several times cheaper. What it gave: docs/when_it_helps.md.
-"""
-
-import argparse
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from kdtf import data, files, formatting, teachers
-from kdtf.pipeline import evaluation, teacher_training
+from kdtf import files, formatting, teachers
+from kdtf.pipeline import evaluation
 from kdtf.pipeline.run_config import check_or_write
 from kdtf.study import conditions, effects, view_cache
-from kdtf.study.trainer import Settings, Trainer, build_student, split_student
+from kdtf.study.trainer import Trainer, build_student, split_student
 
 # Measured on one core of a 2.5 GHz Xeon, for the first estimate: seconds to train on a photo.
 TRAINING_SECONDS = 0.14e-6 * 3  # for each pixel of a whole student
@@ -43,7 +25,7 @@ class Study:
     Args:
       directory: where everything goes.
       info: `kdtf.data.DatasetInfo` with splits train, val and test.
-      settings: `trainer.Settings`.
+      settings: `StudyConfig`.
       teacher_paths: {name: .keras file}; the first is the base's.
       axes: names, of `conditions.AXES`.
       seeds: ints, at least two different ones.
@@ -172,46 +154,3 @@ class Study:
             pace = TRAINING_SECONDS * settings.image_size**2
             pace *= FROZEN_FRACTION if settings.frozen_blocks else 1
         return float(photos * pace)
-
-
-def parse(argv=None):
-    """The parsed command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data", required=True, help="directory with dataset.json and shards")
-    add("--teacher", required=True, nargs="+", help=".keras files; the first is the base's")
-    add("--run-dir", required=True, help="where everything goes")
-    add("--axes", nargs="+", choices=tuple(conditions.AXES), help="default: all that fit")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
-    default = Settings()
-    for field in fields(default):
-        standard = getattr(default, field.name)
-        kind = str if standard is None else type(standard)
-        flag = "--" + field.name.replace("_", "-")
-        add(flag, type=kind, default=standard, help="default %(default)s")
-    return parser.parse_args(argv)
-
-
-def main(argv=None):
-    args = parse(argv)
-    with teacher_training.report_errors():
-        settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
-        paths = {Path(path).stem: path for path in args.teacher}
-        if len(paths) < len(args.teacher):
-            raise ValueError(f"teachers need different file names, got {args.teacher}")
-        axes = args.axes
-        if axes is None:
-            unfit = {"teacher"} if len(paths) < 2 else set()
-            unfit |= {"width"} if settings.weights else set()
-            axes = [axis for axis in conditions.AXES if axis not in unfit]
-        info = data.DatasetInfo.load(args.data)
-        study = Study(args.run_dir, info, settings, paths, axes, args.seeds)
-        print(study.plan(), flush=True)
-        rows = study.run()
-    print(effects.table(rows))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,6 @@
 
 import functools
 import time
-from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -13,66 +12,15 @@ from kdtf import losses, metrics, students
 from kdtf.metrics import calibration
 from kdtf.pipeline import history, schedules
 from kdtf.study import conditions
+from kdtf.study.config import CIFAR
 
 _PREDICTED = 256  # photos in a batch of prediction
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What every training of a study has in common.
-
-    Attributes:
-      student: "mobilenet_v3_small" or "cifar_cnn".
-      image_size: side of its input, pixels.
-      weights: file that it starts from, or None: random.
-      frozen_blocks: how many of MobileNetV3's 11 blocks keep those weights, 0 to 11.
-      views: of each training photo.
-      view_size: side in pixels at which views are drawn.
-      epochs: of the base; all label fractions take as many steps.
-      batch_size, learning_rate, weight_decay, temperature, alpha: of training.
-    """
-
-    student: str = "mobilenet_v3_small"
-    image_size: int = 96
-    weights: str | None = None
-    frozen_blocks: int = 0
-    views: int = 4
-    view_size: int = 160
-    epochs: int = 8
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.02
-    temperature: float = 4.0
-    alpha: float = 0.7
-
-    def __post_init__(self):
-        if self.student not in ("mobilenet_v3_small", "cifar_cnn"):
-            raise ValueError(
-                f"student must be mobilenet_v3_small or cifar_cnn, got {self.student!r}"
-            )
-        for name in ("views", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        if self.student == "cifar_cnn" and (self.weights or self.frozen_blocks):
-            raise ValueError(
-                "cifar_cnn starts at random: weights and frozen_blocks are for "
-                f"mobilenet_v3_small, got {self.weights!r}, {self.frozen_blocks!r}"
-            )
-        if not 0 <= self.frozen_blocks <= 11 or self.frozen_blocks and not self.weights:
-            raise ValueError(
-                "frozen_blocks must be 0 to 11, and 0 without weights, got "
-                f"{self.frozen_blocks!r} with weights {self.weights!r}"
-            )
-
-    def steps(self, examples, length):
-        """Steps of a training of `length` times the base's on `examples` photos."""
-        return max(1, round(length * self.epochs * examples / self.batch_size))
 
 
 def build_student(settings, classes, width, steps):
     """The whole, untrained student."""
     momentum = students.batch_norm_momentum(steps)
-    if settings.student == "cifar_cnn":
+    if settings.student == CIFAR:
         return students.cifar_cnn(classes, settings.image_size, width, bn_momentum=momentum)
     return students.mobilenet_v3_small(
         classes, settings.image_size, width, weights=settings.weights, bn_momentum=momentum
@@ -96,7 +44,7 @@ class Trainer:
 
     Args:
       info: `kdtf.data.DatasetInfo`.
-      settings: `Settings`.
+      settings: `StudyConfig`.
       views: what `view_cache.read_views` returns, of "student" and every teacher.
       labels: {"train", "val", "test": int [examples]}.
     """

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -130,9 +131,25 @@ def test_a_runner_has_its_own_workers(tmp_path):
         )
 
 
-def test_without_beam_the_error_says_what_to_install(tmp_path, monkeypatch):
+def test_without_beam_the_error_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     root = folder_of_photos(tmp_path / "in", {"fig": 1})
     arguments = ["--source", str(root), "--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit, match=r"error: .*pip install 'kdtf\[beam\]'"):
+    with pytest.raises(SystemExit) as end:
         build.main([*arguments, "--runner", "DirectRunner"])
+    assert end.value.code == 2 and not (tmp_path / "out").exists()
+    assert re.match(r"error: --runner .*pip install 'kdtf\[beam\]'", capsys.readouterr().err)
+
+
+@needs_beam
+def test_a_runner_that_beam_does_not_know_is_refused_before_anything_is_written(tmp_path, capsys):
+    root = folder_of_photos(tmp_path / "in", {"fig": 1})
+    arguments = ["--source", str(root), "--out", str(tmp_path / "out"), "--runner"]
+    for runner, message in (
+        (["DirectRuner", "--workers", "2"], "DirectRuner --workers 2: Beam knows no such runner"),
+        (["--direct_num_workers", "2"], "--direct_num_workers 2: the runner's name must come"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            build.main([*arguments, *runner])
+        assert end.value.code == 2 and not (tmp_path / "out").exists()
+        assert capsys.readouterr().err.startswith(f"error: --runner {message}")

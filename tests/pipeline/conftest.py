@@ -15,9 +15,10 @@ import pytest
 from kdtf import benchmark, data
 from kdtf.export import subprocess_check
 from kdtf.pipeline import distill, teacher_training
+from kdtf.pipeline.config import DistillConfig, TeacherConfig
 from tfrecords_tools import synthetic
 
-TEACHER = teacher_training.Config(
+TEACHER = TeacherConfig(
     backbone="resnet14_v2", image_size=32, epochs=1, metadata=True, mixup=0.2, cutmix=1.0
 )
 
@@ -62,7 +63,7 @@ def teacher(shards, made_once):
 
 @pytest.fixture(scope="session")
 def config(shards, teacher):
-    return distill.Config(
+    return DistillConfig(
         data=str(shards.directory),
         teacher=(str(teacher),),
         student="metadata",

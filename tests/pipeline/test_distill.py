@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from kdtf import benchmark, export, quantize
 from kdtf.export import flatbuffer, runtime
 from kdtf.pipeline import distill, student_training
+from kdtf.pipeline.commands import distill as distill_command
 from kdtf.results import DISTILLED, MODELS
 
 
@@ -135,9 +136,9 @@ def test_a_teacher_of_other_classes_is_refused(run, config, teacher, tmp_path):
         distill.distill(tmp_path / "run", replace(config, teacher=(str(path),)))
 
 
-def test_a_live_teacher_is_asked_in_every_step(shards, teacher, config, tmp_path):
+def test_an_online_teacher_is_asked_in_every_step(shards, teacher, config, tmp_path):
     """Two teachers: the recipe's own ensemble, without a cache; one epoch."""
-    live = replace(config, teacher=(str(teacher), str(teacher)), live_teacher=True, epochs=1)
+    live = replace(config, teacher=(str(teacher), str(teacher)), online_teacher=True, epochs=1)
     run = runs.begin(tmp_path / "live", live)
     run.train(DISTILLED)
     history = json.loads(run.directory.training_facts(DISTILLED).read_text())["history"]
@@ -153,21 +154,6 @@ def test_a_run_of_other_data_is_not_continued(run, config, tmp_path):
         distill.distill(week, config)
 
 
-def test_command_line_defaults():
-    run_dir, config = distill.parse([])
-    assert (run_dir, config) == ("runs/embedded-0", distill.EMBEDDED)
-    run_dir, config = distill.parse(
-        ["--data", "a/shards", "--weights", "none", "--teacher", "x.keras", "y.keras"]
-    )
-    assert run_dir == "runs/shards-0"
-    assert config == distill.Config("a/shards", ("x.keras", "y.keras"), weights=None)
-
-
-def test_errors_reach_the_user_without_a_traceback(tmp_path):
-    with pytest.raises(SystemExit, match="error: .*dataset.json does not exist"):
-        distill.main(["--data", str(tmp_path), "--run-dir", str(tmp_path / "run")])
-
-
 def test_weights_that_cannot_be_fetched_say_what_to_do(shards, monkeypatch, tmp_path):
     def unreachable(*args, **kwargs):
         raise Exception("URL fetch failure on https://example.org: no network")
@@ -180,4 +166,4 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(shards, monkeypatch, tmp_
     )
     arguments += ["--teacher", str(teacher), "--run-dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit, match="(?s)URL fetch failure.*--weights FILE"):
-        distill.main(arguments)
+        distill_command.main(arguments)

@@ -3,7 +3,7 @@
 import pytest
 
 from kdtf.pipeline import estimates
-from kdtf.pipeline.config import EMBEDDED, Config
+from kdtf.pipeline.config import EMBEDDED, DistillConfig
 from kdtf.pipeline.progress import Progress
 from kdtf.pipeline.run_directory import RunDirectory
 from kdtf.results import BASELINE, DISTILLED
@@ -33,7 +33,7 @@ def test_stages_say_what_they_do(shards, config):
 
 
 def test_a_teacher_in_every_step_takes_its_time(shards):
-    cached, live = Config(data="d"), Config(data="d", live_teacher=True)
+    cached, live = DistillConfig(data="d"), DistillConfig(data="d", online_teacher=True)
     images = shards.split("train").examples
     for student, times in ((BASELINE, 0), (DISTILLED, cached.epochs)):
         stages = [

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import pytest
 
-from kdtf import report, teachers
+from kdtf import release, teachers
 from kdtf.pipeline import deployed, distill, retrain, run_config
+from kdtf.pipeline.commands import retrain as command
 from kdtf.pipeline.dataset import open_or_draw
 from kdtf.pipeline.initial_student import write_initial_student
 from kdtf.pipeline.run_directory import RunDirectory
@@ -21,9 +22,9 @@ from kdtf.release.registry import Registry
 @pytest.fixture(scope="module")
 def lenient():
     """Gates that the small run passes."""
-    limits = {"top1_limit": 0.0, "teacher_share_limit": 0.0, "p95_limit_ms": 1e9}
+    limits = {"top1_limit": 0.0, "teacher_fraction_limit": 0.0, "p95_limit_ms": 1e9}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "gates", functools.partial(report.gates, **limits))
+        patch.setattr(release, "check_gates", functools.partial(release.check_gates, **limits))
         yield
 
 
@@ -100,17 +101,17 @@ def test_the_next_week_is_compared_and_can_be_undone(promoted, run, config, tmp_
         assert retrain.retrain(store, week, config, wide) == retrain.PROMOTED
     assert store.deployed()["version"] == 2 and store.deployed()["replaced"] == 1
     arguments = ["--registry", str(store.folder)]
-    assert retrain.main([*arguments, "--list"]) == 0
-    assert retrain.main([*arguments, "--rollback"]) == 0
+    assert command.main([*arguments, "--list"]) == 0
+    assert command.main([*arguments, "--rollback"]) == 0
     assert store.deployed()["version"] == 1
     # What was taken back does not come back by itself.
     assert retrain.retrain(store, week, config, promotion.Tolerance()) == retrain.NOT_PROMOTED
     assert "`--rollback 2` deploys it again" in capsys.readouterr().out
     (store.folder / "0002" / "labels.txt").write_text("other\n")
-    assert retrain.main([*arguments, "--list"]) == 1
+    assert command.main([*arguments, "--list"]) == 1
     assert "DAMAGED" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: .*labels.txt has sha256 .* restore the file"):
-        retrain.main([*arguments, "--rollback", "2"])
+        command.main([*arguments, "--rollback", "2"])
 
 
 def _top1(run, name):
@@ -156,7 +157,7 @@ def test_a_new_run_starts_from_the_deployed_student(promoted, config, tmp_path, 
 def test_two_retrainings_at_once(promoted, config, shards, tmp_path, capsys):
     store, _ = promoted
     with store.lock("retraining"):
-        status = retrain.main(
+        status = command.main(
             [
                 "--registry",
                 str(store.folder),
@@ -167,28 +168,5 @@ def test_two_retrainings_at_once(promoted, config, shards, tmp_path, capsys):
                 str(shards.directory),
             ]
         )
-    assert status == retrain.BUSY and not (tmp_path / "run").exists()
+    assert status == command.BUSY and not (tmp_path / "run").exists()
     assert "retraining is under way" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--list", "--rollback"], "not allowed with argument"),
-        (["--rollback", "2", "--", "--data", "x"], "--data x: only --run-dir takes arguments"),
-        (["--run-dir", "a", "--", "--run-dir=b"], "--run-dir goes before `--`"),
-        (["--run-dir", "a", "--cold-start", "--", "--warm-start", "x.keras"], "give one"),
-    ],
-)
-def test_command_lines_of_retrain_that_are_refused(arguments, message, capsys):
-    with pytest.raises(SystemExit) as end:
-        retrain.parse(["--registry", "r", *arguments])
-    assert end.value.code == 2 and message in capsys.readouterr().err
-
-
-def test_command_line_of_retrain():
-    given = ["--registry", "r", "--run-dir", "a", "--", "--data", "d", "--epochs", "3"]
-    args = retrain.parse(given)
-    assert args.config == distill.Config("d", epochs=3)
-    assert retrain.parse(["--registry", "r", "--rollback"]).rollback == 0
-    assert retrain.parse(["--registry", "r", "--rollback", "2"]).rollback == 2

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from kdtf.pipeline import distill, retrain, run_config
-from kdtf.pipeline.config import Config
+from kdtf.pipeline.config import DistillConfig
 from kdtf.release import promotion
 from kdtf.release.registry import Registry
 
@@ -23,7 +23,7 @@ def test_settings_are_written_once_and_compared(tmp_path):
     run_config.check_or_write(path, {"epochs": 3, "teacher": ("a", "b")})
     assert path.read_bytes() == content
     assert json.loads(content) == {"epochs": 3, "teacher": ["a", "b"]}
-    with pytest.raises(ValueError, match=r"run holds .*'epochs': 3.* 'epochs': 4.*give the same"):
+    with pytest.raises(ValueError, match=r"run holds .*'epochs': 3.*'epochs': 4.*give the same"):
         run_config.check_or_write(path, {"epochs": 4, "teacher": ("a", "b")})
 
 
@@ -35,7 +35,7 @@ def test_a_run_says_its_format(run, config):
 
 @pytest.mark.parametrize("begin", ["distill", "retrain"])
 def test_a_run_of_an_earlier_format_is_refused_before_anything_is_written(begin, tmp_path):
-    config = Config(data="shards", warm_start=None)
+    config = DistillConfig(data="shards", warm_start=None)
     folder = tmp_path / "w46"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(asdict(config)))

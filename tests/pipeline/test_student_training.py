@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kdtf import quantize, students
-from kdtf.pipeline import config as settings
 from kdtf.pipeline import student_training
+from kdtf.pipeline.config import DistillConfig
 
 
 class Student:
@@ -55,7 +55,7 @@ def test_labels_alone_train_more_gently_and_both_rates_rise_first():
     student = students.tiny_cnn(3)
     photos = np.random.default_rng(0).uniform(0, 255, (4, *student.input_shape[1:]))
     model = quantize.quantize_aware(student, [photos.astype("float32")])
-    config = settings.Config(qat_epochs=3, qat_learning_rate=0.3, qat_label_learning_rate=0.1)
+    config = DistillConfig(qat_epochs=3, qat_learning_rate=0.3, qat_label_learning_rate=0.1)
     for distilled, peak in ((True, 0.3), (False, 0.1)):
         distiller = student_training.int8_distiller(model, config, 10, distilled=distilled)
         rates = [float(distiller.optimizer._learning_rate(step)) for step in range(31)]

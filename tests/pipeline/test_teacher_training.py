@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kdtf import teachers
 from kdtf.pipeline import schedules, teacher_networks, teacher_training
+from kdtf.pipeline.config import TeacherConfig
 
 
 def images(size=32, count=3, seed=0):
@@ -49,7 +50,7 @@ def test_the_rate_rises_for_an_epoch_and_falls_to_nothing():
 
 
 def test_a_killed_teacher_goes_on_as_if_it_had_not_been(shards, tmp_path):
-    config = teacher_training.Config(
+    config = TeacherConfig(
         backbone="resnet14_v2", image_size=32, epochs=2, batch_size=64, mixup=0, cutmix=0
     )
     whole, curves = teacher_training.train(shards, config, tmp_path / "whole.keras", verbose=0)

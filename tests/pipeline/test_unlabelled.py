@@ -12,7 +12,8 @@ import runs
 import tensorflow as tf
 
 from kdtf import data, quantize, students
-from kdtf.pipeline import dataset, distill, evaluation, student_training, teacher_training
+from kdtf.pipeline import dataset, evaluation, student_training, teacher_training
+from kdtf.pipeline.config import DistillConfig, TeacherConfig
 from kdtf.pipeline.run_directory import RunDirectory
 from kdtf.results import BASELINE, DISTILLED, STUDENTS
 from tfrecords_tools import synthetic
@@ -53,11 +54,11 @@ def info(drawn, tmp_path_factory):
 @pytest.fixture(scope="module")
 def config(info, tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
-    settings = teacher_training.Config(
+    settings = TeacherConfig(
         backbone="resnet14_v2", image_size=32, epochs=1, batch_size=BATCH, mixup=0, cutmix=0
     )
     teacher_training.train(info, settings, path, verbose=0)
-    return distill.Config(
+    return DistillConfig(
         data=str(info.directory),
         teacher=(str(path),),
         image_size=32,
@@ -119,7 +120,7 @@ def test_a_teacher_learns_from_the_photos_with_a_label(info, config):
     labelled = info.split("train").labelled
     assert 0 < labelled < info.split("train").examples // 2
     assert len(facts["history"]["loss"]) == 1 and np.isfinite(facts["history"]["loss"]).all()
-    settings = teacher_training.Config(**facts["config"])
+    settings = TeacherConfig(**facts["config"])
     assert teacher_training.steps_per_epoch(info, settings) == labelled // BATCH
 
 

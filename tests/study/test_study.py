@@ -9,9 +9,10 @@ import pytest
 from kdtf import data, losses, students, teachers
 from kdtf.metrics import comparison, predictions
 from kdtf.pipeline import evaluation
-from kdtf.study import conditions, effects, study, view_cache
+from kdtf.study import command, conditions, effects, view_cache
 from kdtf.study.conditions import Condition, Job
-from kdtf.study.trainer import Settings, Trainer, split_student
+from kdtf.study.config import StudyConfig
+from kdtf.study.trainer import Trainer, split_student
 from tfrecords_tools import synthetic
 
 CLASSES = 6
@@ -262,7 +263,7 @@ def arguments(shards, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(arguments, tmp_path_factory):
-    study.main([*arguments, "--axes", "unlabelled"])
+    command.main([*arguments, "--axes", "unlabelled"])
     return Path(arguments[arguments.index("--run-dir") + 1])
 
 
@@ -278,7 +279,7 @@ def test_a_small_study_from_end_to_end(run, arguments, capsys):
     lost = run / "jobs" / f"{sorted(before)[-1].name}"
     content = json.loads(lost.read_text())
     lost.unlink()
-    study.main([*arguments, "--axes", "unlabelled"])
+    command.main([*arguments, "--axes", "unlabelled"])
     assert "1 of them left" in capsys.readouterr().out
     again = json.loads(lost.read_text())
     assert again["predictions"] == content["predictions"]
@@ -297,7 +298,7 @@ def test_a_point_s_baseline_is_trained_on_its_labelled_photos(run, shards, argum
     labels = {
         split: evaluation.read_truth(shards, split).labels for split in ("train", "val", "test")
     }
-    settings = Settings(
+    settings = StudyConfig(
         student="cifar_cnn", image_size=16, view_size=24, views=2, epochs=1, batch_size=16
     )
     alone = Job("baseline", Condition("teacher", label_fraction=0.25), 1)
@@ -309,7 +310,7 @@ def test_a_point_s_baseline_is_trained_on_its_labelled_photos(run, shards, argum
 
 def test_other_settings_in_the_same_directory_are_refused(run, arguments):
     with pytest.raises(SystemExit, match="'alpha': 0.7.*'alpha': 0.5"):
-        study.main([*arguments, "--axes", "unlabelled", "--alpha", "0.5"])
+        command.main([*arguments, "--axes", "unlabelled", "--alpha", "0.5"])
 
 
 def test_views_are_drawn_once_and_logits_are_of_these_views(run, shards, arguments):
@@ -323,7 +324,7 @@ def test_views_are_drawn_once_and_logits_are_of_these_views(run, shards, argumen
 
 
 def test_photos_without_a_label_learn_from_the_teacher_alone(run, shards):
-    settings = Settings(student="cifar_cnn", image_size=16, batch_size=4, alpha=0.25)
+    settings = StudyConfig(student="cifar_cnn", image_size=16, batch_size=4, alpha=0.25)
     labels = {"train": np.zeros(4, int)}
     trainer = Trainer(shards, settings, {}, labels)
     rng = np.random.default_rng(0)
@@ -356,10 +357,35 @@ def test_a_top_on_a_trunk_is_the_whole_student():
     [
         ({"student": "resnet"}, "student must be mobilenet_v3_small or cifar_cnn, got 'resnet'"),
         ({"views": 0}, "views must be at least 1, got 0"),
-        ({"frozen_blocks": 8}, "frozen_blocks must be 0 to 11, and 0 without weights"),
+        ({"frozen_blocks": 12}, "frozen_blocks must be from 0 to 11, got 12"),
+        ({"frozen_blocks": 8}, "frozen_blocks must be 0 without weights, got 8"),
+        ({"image_size": 16}, "image_size must be at least 32 for mobilenet_v3_small, got 16"),
         ({"student": "cifar_cnn", "weights": "a.npz"}, "cifar_cnn starts at random"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        Settings(**wrong)
+        StudyConfig(**wrong)
+
+
+def test_command_lines_that_are_refused(arguments, tmp_path, capsys):
+    weights = tmp_path / "a.npz"
+    weights.write_bytes(b"")
+    for more, message in (
+        (["--seeds", "1", "1"], "--seeds 1 1: must be different ones"),
+        (["--axes", "depth"], "--axes depth: must be one of label_fraction, "),
+        (["--frozen-blocks", "3"], "--frozen-blocks 3: is for mobilenet_v3_small"),
+        (
+            ["--student", "mobilenet_v3_small", "--image-size", "32", "--weights", str(weights)]
+            + ["--axes", "width"],
+            "--axes width: 'width' needs students that start at random",
+        ),
+    ):
+        with pytest.raises(SystemExit) as end:
+            command.parse([*arguments, *more])
+        assert end.value.code == 2
+        assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_axes_that_do_not_fit_are_left_out(arguments):
+    assert command.parse(arguments)[2] == [axis for axis in conditions.AXES if axis != "teacher"]

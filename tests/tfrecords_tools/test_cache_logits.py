@@ -77,8 +77,16 @@ def test_command_line_help_and_errors(info, tmp_path, capsys):
     assert stop.value.code == 0
     assert "--views" in capsys.readouterr().out
     missing = ["--data", str(info.directory), "--teacher", str(tmp_path / "none.keras")]
-    with pytest.raises(SystemExit, match="error: teacher .*none.keras does not exist"):
-        cache_logits.main(missing)
+    for argv, message in (
+        (missing, f"--teacher {tmp_path / 'none.keras'}: no such file"),
+        ([*missing, "--mixup", "-1"], "--mixup -1: must be at least 0"),
+        ([*missing[:2], "--split", "dev"], "--teacher: is required"),
+        ([*missing, "--runner"], "--runner: needs a value"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cache_logits.main(argv)
+        assert stop.value.code == 2
+        assert f"error: {message}" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(

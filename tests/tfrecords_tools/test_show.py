@@ -1,6 +1,7 @@
 """The contact sheet and the table of a data set."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -170,9 +171,13 @@ def test_command_line(info, tmp_path, capsys):
     with Image.open(io.BytesIO(out.read_bytes())) as sheet:
         assert sheet.format == "PNG" and sheet.width == show.TILE + 2 * show.MARGIN
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
-    with pytest.raises(SystemExit, match="no split 'dev'"):
-        show.main([str(info.directory), "--split", "dev", "--out", str(out)])
-    with pytest.raises(SystemExit, match="does not exist"):
-        show.main([str(tmp_path), "--out", str(out)])
-    with pytest.raises(SystemExit, match="cannot be written"):
-        show.main([str(info.directory), "--out", str(tmp_path / "sheet.unknown")])
+    for wrong, message in (
+        ([str(info.directory), "--split", "dev"], "--split dev: .* has no split 'dev'"),
+        ([str(info.directory), "--classes", "gren"], "--classes gren: .* no class 'gren'"),
+        ([str(tmp_path)], ".* does not exist"),
+        ([str(info.directory), "--out", "sheet.unknown"], "--out sheet.unknown: cannot be written"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            show.main(["--out", str(out), *wrong])
+        assert end.value.code == 2
+        assert re.match(f"error: {message}.*\\n$", capsys.readouterr().err)

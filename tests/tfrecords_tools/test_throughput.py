@@ -35,8 +35,12 @@ def test_command_line(dataset, capsys):
     assert all(float(line.split()[1]) > 0 for line in lines[2:])
 
 
-def test_wrong_requests_are_named(dataset, tmp_path):
-    with pytest.raises(SystemExit, match="no split 'tset'"):
-        throughput.main([str(dataset), "--split", "tset"])
-    with pytest.raises(SystemExit, match="does not exist"):
-        throughput.main([str(tmp_path)])
+def test_wrong_requests_are_named(dataset, tmp_path, capsys):
+    for wrong, message in (
+        ([str(dataset), "--split", "tset"], "no split 'tset'"),
+        ([str(tmp_path)], "does not exist"),
+        ([], "DIRECTORY: is required"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            throughput.main(wrong)
+        assert end.value.code == 2 and message in capsys.readouterr().err
