@@ -9,7 +9,7 @@ import pytest
 
 from kdtf import arguments, data, teachers
 from kdtf.pipeline import config as config_module
-from kdtf.pipeline import teacher_training
+from kdtf.pipeline import teacher_networks
 from kdtf.pipeline.commands import distill, retrain, sweep, teacher
 from kdtf.pipeline.config import EMBEDDED, DistillConfig, TeacherConfig
 from kdtf.release import promotion
@@ -228,6 +228,6 @@ def test_what_teacher_refuses(shards, tmp_path, capsys):
 
 def test_the_backbones_that_help_names_are_those_there_are():
     assert set(config_module.BACKBONES) == set(teachers.BACKBONES)
-    assert set(config_module.RESNETS) == set(teacher_training.RESNETS)
+    assert set(config_module.RESNETS) == set(teacher_networks.RESNETS)
     (flag,) = (each for each in arguments.flags(TeacherConfig) if each.name == "--backbone")
     assert all(name in flag.help for name in config_module.BACKBONES + config_module.RESNETS)
