@@ -82,11 +82,11 @@ def write(folder):
             "baseline": {"loss": [2.0, 1.2, 0.9], "val_accuracy": [0.5, 0.7, 0.78]},
             "distilled": {
                 "loss": [9, 5, 4],
-                "hard_loss": [2.1, 1.1, 0.8],
+                "label_loss": [2.1, 1.1, 0.8],
                 "val_accuracy": [0.55, 0.74, 0.81],
             },
             "baseline_int8": {"loss": [0.95], "val_accuracy": [0.77]},
-            "distilled_int8": {"loss": [4], "hard_loss": [0.85], "val_accuracy": [0.8]},
+            "distilled_int8": {"loss": [4], "label_loss": [0.85], "val_accuracy": [0.8]},
         },
         "stages": [{"name": "distilled", "seconds": 421}],
     }

@@ -9,7 +9,7 @@ _LINES = {"baseline": ("--", "s"), "distilled": ("-", "o")}
 _MARKERS = {"": "o", "int8": "s", "ptq_int8": "D", "dynamic_range": "^", "float16": "v"}
 _CURVES = (
     ("val_accuracy", "Validation accuracy", formatting.percent, 100, "accuracy, %"),
-    ("hard_loss", "Hard loss", formatting.decimal, 1, "cross-entropy, nats"),
+    ("label_loss", "Loss on labels", formatting.decimal, 1, "cross-entropy, nats"),
 )
 
 
@@ -262,7 +262,7 @@ def _plot(axes, colours, curves, scale, label):
 def _curves(history, key):
     """{student: (values of its training, of that in 8 bits)}, where there are any.
 
-    A baseline's whole loss is its hard loss, if not told apart.
+    A baseline's whole loss is its loss on labels, if not told apart.
     """
     found = {}
     for name in _LINES:
@@ -270,7 +270,7 @@ def _curves(history, key):
         for part in (name, f"{name}_int8"):
             epochs = history.get(part) or {}
             values = epochs.get(key)
-            if not values and key == "hard_loss" and name == "baseline":
+            if not values and key == "label_loss" and name == "baseline":
                 values = epochs.get("loss")
             parts.append([math.nan if value is None else value for value in values or ()])
         if any(parts):

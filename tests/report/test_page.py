@@ -51,7 +51,7 @@ def example():
             "baseline": {"loss": [2.0, 1.0], "val_accuracy": [0.5, 0.801]},
             "distilled": {
                 "loss": [9.0, 5.0],
-                "hard_loss": [2.1, 0.9],
+                "label_loss": [2.1, 0.9],
                 "val_accuracy": [0.55, 0.823],
             },
         },
@@ -207,7 +207,7 @@ def test_page_fetches_nothing_and_every_drawing_is_told(reports):
         assert ElementTree.fromstring(drawing).tag == "svg"
     alts = " ".join(page.alts)
     assert "Baseline ends at 80.1 %, Distilled ends at 82.3 %" in alts
-    # The baseline's loss is its hard loss; the distilled student's whole loss (5.0) is not drawn.
+    # The baseline's loss is its loss on labels; the distilled student's whole loss (5.0) is not drawn.
     assert "Baseline ends at 1.000, Distilled ends at 0.900" in alts
     assert "File size, MB: Teacher not measured, Baseline 4.09 MB" in alts
     assert "float files +2.5 points, interval +1.3 to +3.7" in alts
@@ -246,16 +246,16 @@ def test_histories_with_gaps_and_single_epochs(tmp_path):
     results = example()
     results["history"] = {
         "baseline": {"val_accuracy": [0.5]},
-        "distilled": {"hard_loss": [None, 1.0]},
+        "distilled": {"label_loss": [None, 1.0]},
     }
     html, _ = written(tmp_path, results)
     alts = " ".join(Page(html).alts)
     assert "Validation accuracy by epoch: Baseline ends at 50.0 %." in alts
-    assert "Hard loss by epoch: Distilled ends at 1.000." in alts
-    # A distilled student's whole loss holds the teacher's part: no stand-in for the hard loss.
+    assert "Loss on labels by epoch: Distilled ends at 1.000." in alts
+    # A distilled student's whole loss holds the teacher's part: no stand-in for the loss on labels.
     results["history"] = {"distilled": {"loss": [2.0, 1.0]}}
     html, _ = written(tmp_path, results)
-    assert "Hard loss" not in " ".join(Page(html).alts)
+    assert "Loss on labels" not in " ".join(Page(html).alts)
 
 
 def test_text_from_outside_is_escaped(tmp_path):
