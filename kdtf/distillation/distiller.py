@@ -26,10 +26,10 @@ class Distiller(TrainStep, keras.Model):
     `load_weights`, and with them the callbacks BackupAndRestore and ModelCheckpoint, hold what
     training needs to go on: student, adapters, optimizer and metrics.
 
-    Logs: `loss`, `hard_loss` (the compiled loss), `soft_loss` (the distillation loss before
-    alpha), `feature_loss` (the weighted sum), the compiled metrics on the student's logits,
+    Logs: `loss`, `label_loss` (the compiled loss), `distillation_loss` (before alpha),
+    `feature_loss` (the weighted sum), the compiled metrics on the student's logits,
     `teacher_agreement` when asked, `alpha` and `temperature` (the epoch's mean) where they follow
-    a schedule. In `evaluate` and validation `loss` is `hard_loss` plus regularisers: no teacher
+    a schedule. In `evaluate` and validation `loss` is `label_loss` plus regularisers: no teacher
     runs there.
 
     Batches: x is a tensor, or a dict of columns of which each Keras model gets those it declares.
@@ -137,10 +137,10 @@ class Distiller(TrainStep, keras.Model):
     # The rest is what Keras keeps to itself: how it reduces, adds up and reports losses.
 
     @property
-    def _has_hard_loss(self):
+    def _has_label_loss(self):
         return self._compile_loss is not None
 
-    def _hard_loss(self, y, logits, sample_weight):
+    def _label_loss(self, y, logits, sample_weight):
         return self._compile_loss(y, logits, sample_weight)
 
     def _additional_losses(self):

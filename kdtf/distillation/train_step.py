@@ -15,7 +15,7 @@ class TrainStep:
     """`train_step` and `test_step` of a Distiller.
 
     A subclass is also a Model of one of the two Kerases and says how that one does things:
-    `_has_hard_loss`, `_hard_loss`, `_additional_losses`, `_reduce`, `_scaled`, `_mean`,
+    `_has_label_loss`, `_label_loss`, `_additional_losses`, `_reduce`, `_scaled`, `_mean`,
     `_track_losses` and `_logs`.
     """
 
@@ -59,10 +59,10 @@ class TrainStep:
         with tf.GradientTape() as tape:
             logits, features = self._read_student(x, training=True)
             parts = {}
-            if self._has_hard_loss:
-                parts["hard_loss"] = self._hard_loss(y, logits, sample_weight)
+            if self._has_label_loss:
+                parts["label_loss"] = self._label_loss(y, logits, sample_weight)
             if self._uses_soft_targets:
-                parts["soft_loss"] = self._soft_loss(
+                parts["distillation_loss"] = self._soft_target_loss(
                     teacher_logits, logits, temperature, sample_weight
                 )
             if self._hints:
@@ -96,8 +96,8 @@ class TrainStep:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         logits = self(x, training=False)
         parts = {}
-        if self._has_hard_loss:
-            parts["hard_loss"] = self._hard_loss(y, logits, sample_weight)
+        if self._has_label_loss:
+            parts["label_loss"] = self._label_loss(y, logits, sample_weight)
         terms = [*parts.values(), *self._additional_losses()]
         self._track_losses(logits, loss=_total(terms), **parts)
         if self._log_agreement:
@@ -127,8 +127,8 @@ class TrainStep:
     def _tracked_names(self):
         scheduled = {"alpha": self._alpha, "temperature": self._temperature}
         return [
-            "hard_loss",
-            *(["soft_loss"] if self._uses_soft_targets else []),
+            "label_loss",
+            *(["distillation_loss"] if self._uses_soft_targets else []),
             *(["feature_loss"] if self._hints else []),
             *(name for name, value in scheduled.items() if callable(value)),
             *(["teacher_agreement"] if self._log_agreement else []),
@@ -138,7 +138,7 @@ class TrainStep:
         outputs = self._read_teacher(x, training=False)
         return keras.tree.map_structure(tf.stop_gradient, outputs)
 
-    def _soft_loss(self, teacher_logits, logits, temperature, sample_weight):
+    def _soft_target_loss(self, teacher_logits, logits, temperature, sample_weight):
         validation.check_classes(teacher_logits.shape[-1], logits.shape[-1])
         teacher_logits = _of_ensemble(teacher_logits, temperature)
         values = self._distillation_loss(teacher_logits, logits, temperature)
@@ -157,7 +157,7 @@ class TrainStep:
 
     def _weighted(self, parts, alpha):
         # A weight of the number 0 leaves its term out, of the number 1 leaves it untouched.
-        weights = {"hard_loss": 1 - alpha, "soft_loss": alpha, "feature_loss": 1}
+        weights = {"label_loss": 1 - alpha, "distillation_loss": alpha, "feature_loss": 1}
         return [
             value if is_number(weights[name], 1) else weights[name] * value
             for name, value in parts.items()

@@ -55,10 +55,10 @@ class QATDistiller(TrainStep, tf_keras.Model):
             )
         if loss is not None:
             self._reduction = validation.checked_reduction(loss, tf_keras)
-        self._has_hard_loss = loss is not None
+        self._has_label_loss = loss is not None
         super().compile(optimizer, loss, *args, **kwargs)
 
-    def _hard_loss(self, y, logits, sample_weight):
+    def _label_loss(self, y, logits, sample_weight):
         return self.compiled_loss(y, logits, sample_weight)
 
     def _additional_losses(self):

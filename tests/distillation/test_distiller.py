@@ -63,8 +63,8 @@ def test_one_sgd_step_matches_numpy(weighted):
         temperature=temperature,
         compiled={"optimizer": keras.optimizers.SGD(rate)},
     )
-    np.testing.assert_allclose(logs["soft_loss"], soft, rtol=1e-4)
-    np.testing.assert_allclose(logs["hard_loss"], hard, rtol=1e-4)
+    np.testing.assert_allclose(logs["distillation_loss"], soft, rtol=1e-4)
+    np.testing.assert_allclose(logs["label_loss"], hard, rtol=1e-4)
     total = alpha * soft + (1 - alpha) * hard + l2 * (kernel**2).sum()
     np.testing.assert_allclose(logs["loss"], total, rtol=1e-4)
     new_kernel, new_bias = student.get_weights()
@@ -88,7 +88,7 @@ def test_hint_loss_matches_numpy_and_trains_its_adapter():
     distiller.compile("sgd", HARD)
     logs = distiller.fit(data, verbose=0).history
     np.testing.assert_allclose(logs["feature_loss"], want, rtol=1e-4)
-    parts = 0.5 * logs["soft_loss"][0] + 0.5 * logs["hard_loss"][0] + want
+    parts = 0.5 * logs["distillation_loss"][0] + 0.5 * logs["label_loss"][0] + want
     np.testing.assert_allclose(logs["loss"], parts, rtol=1e-4)
     assert np.abs(adapter.get_weights()[0] - kernel).max() > 1e-4
     assert any(v is adapter.kernel for v in distiller.trainable_variables)
@@ -98,9 +98,9 @@ def test_a_hint_alone_leaves_the_labels_their_full_weight():
     teacher, student = mlp(1), mlp(2)
     hint = FeatureLoss("hidden", "hidden", losses.hint_mse)
     _, logs = distil(student, teacher, batches(1), epochs=1, alpha=0, feature_losses=[hint])
-    assert "soft_loss" not in logs
+    assert "distillation_loss" not in logs
     np.testing.assert_allclose(
-        logs["loss"][0], logs["hard_loss"][0] + logs["feature_loss"][0], rtol=1e-6
+        logs["loss"][0], logs["label_loss"][0] + logs["feature_loss"][0], rtol=1e-6
     )
 
 
@@ -114,7 +114,7 @@ def test_distillation_loss_is_given_the_teacher_first_and_the_temperature():
     _, logs = distil(
         student, lambda x: student(x) + 1.0, epochs=1, distillation_loss=absolute, temperature=3.0
     )
-    np.testing.assert_allclose(logs["soft_loss"], 3.0 * CLASSES)
+    np.testing.assert_allclose(logs["distillation_loss"], 3.0 * CLASSES)
 
 
 def test_distillation_brings_the_student_to_the_teacher():
@@ -128,12 +128,12 @@ def test_distillation_brings_the_student_to_the_teacher():
         log_agreement=True,
         compiled={"optimizer": keras.optimizers.Adam(0.03)},
     )
-    assert logs["soft_loss"][-1] < 0.02 * logs["soft_loss"][0]
+    assert logs["distillation_loss"][-1] < 0.02 * logs["distillation_loss"][0]
     assert logs["teacher_agreement"][-1] > 0.9
 
 
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
-def test_soft_loss_is_reduced_like_the_compiled_loss(reduction):
+def test_distillation_loss_is_reduced_like_the_compiled_loss(reduction):
     # With a teacher that is certain, KL is the cross-entropy.
     def one_hot(x):
         return tf.one_hot(tf.cast(x["label"], tf.int32), CLASSES) * 1e4
@@ -144,7 +144,7 @@ def test_soft_loss_is_reduced_like_the_compiled_loss(reduction):
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
     _, logs = distil(mlp(1), one_hot, data, temperature=1.0, compiled={"loss": loss})
-    np.testing.assert_allclose(logs["soft_loss"], logs["hard_loss"], rtol=1e-5)
+    np.testing.assert_allclose(logs["distillation_loss"], logs["label_loss"], rtol=1e-5)
 
 
 # Teachers
@@ -274,7 +274,7 @@ def test_alpha_and_temperature_follow_the_step():
         hard = reference.cross_entropy(y.numpy(), logits).mean()
         logs = distiller.train_on_batch(x, y, return_dict=True)
         np.testing.assert_allclose(
-            [logs[n] for n in ("alpha", "temperature", "soft_loss", "loss")],
+            [logs[n] for n in ("alpha", "temperature", "distillation_loss", "loss")],
             [alpha, temperature, soft, alpha * soft + (1 - alpha) * hard],
             rtol=1e-4,
         )
@@ -326,10 +326,10 @@ def test_logs():
         log_agreement=True,
         compiled={"metrics": ["accuracy"]},
     )
-    losses_logged = {"loss", "hard_loss", "soft_loss", "feature_loss"}
+    losses_logged = {"loss", "label_loss", "distillation_loss", "feature_loss"}
     assert set(logs) == losses_logged | {"accuracy", "teacher_agreement"}
     result = distiller.evaluate(batches(), verbose=0, return_dict=True)
-    assert set(result) == {"loss", "hard_loss", "accuracy", "teacher_agreement"}
+    assert set(result) == {"loss", "label_loss", "accuracy", "teacher_agreement"}
     assert len(distiller.evaluate(batches(), verbose=0)) == 4
 
 
@@ -357,7 +357,7 @@ def test_evaluate_is_plain_keras():
     got = distiller.evaluate(data, verbose=0, return_dict=True)
     for name in want:
         np.testing.assert_allclose(got[name], want[name], rtol=1e-6)
-    assert got["hard_loss"] < got["loss"]  # the regularisers
+    assert got["label_loss"] < got["loss"]  # the regularisers
 
 
 def test_without_labels():
@@ -366,7 +366,7 @@ def test_without_labels():
     distil(expected, mlp(1), alpha=1)
     _, logs = distil(student, mlp(1), unlabelled, alpha=1, compiled={"loss": None})
     assert_same_weights(student, expected, atol=1e-6)
-    assert set(logs) == {"loss", "soft_loss"}
+    assert set(logs) == {"loss", "distillation_loss"}
     distiller = Distiller(student, mlp(1), alpha=1)
     distiller.compile("sgd", metrics=["sparse_categorical_accuracy"])
     result = distiller.evaluate(batches(), verbose=0, return_dict=True)
@@ -390,7 +390,7 @@ def test_models_take_their_own_columns():
         ]
     )
     distiller, logs = distil(mlp(1), with_meta, data, epochs=1)
-    assert logs["soft_loss"][0] < 1e3
+    assert logs["distillation_loss"][0] < 1e3
     assert distiller.predict(data, verbose=0).shape == (4 * BATCH, CLASSES)
     assert distiller.evaluate(data, verbose=0)
     distil(with_meta, mlp(1), data, epochs=1)

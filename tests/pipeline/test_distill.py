@@ -109,7 +109,7 @@ def test_results_have_the_promised_form(run):
         assert set(verdict["slices"]) == set(results["models"]["distilled"]["slices"])
     for name in ("distilled", "distilled_int8"):
         curves = results["history"][name]
-        assert {"loss", "hard_loss", "soft_loss", "val_accuracy"} <= set(curves)
+        assert {"loss", "label_loss", "distillation_loss", "val_accuracy"} <= set(curves)
         assert len(curves["loss"]) == (1 if name.endswith("int8") else 2)
     assert results["environment"]["data_sha256"]
 
@@ -507,5 +507,5 @@ def test_a_live_teacher_is_asked_in_every_step(shards, teacher, config, tmp_path
     run.prepare_teacher()
     run.train_student("distilled")
     history = json.loads((run.directory / "models" / "distilled.json").read_text())["history"]
-    assert np.isfinite(history["soft_loss"]).all()
+    assert np.isfinite(history["distillation_loss"]).all()
     assert run.cached is None and not (run.directory / "cache.json").exists()

@@ -71,8 +71,8 @@ def test_losses_of_a_step_match_numpy(weighted):
     assert {name: float(value) for name, value in logs.items()} == pytest.approx(
         {
             "loss": 0.6 * soft + 0.4 * hard,
-            "soft_loss": soft,
-            "hard_loss": hard,
+            "distillation_loss": soft,
+            "label_loss": hard,
             "accuracy": np.mean(logits.argmax(1) == y),
             "teacher_agreement": np.mean(logits.argmax(1) == taught.argmax(1)),
         },
@@ -123,7 +123,7 @@ def test_logs_are_means_over_the_examples_of_one_epoch():
         losses += reference.cross_entropy(y[part], model(x[part], training=True)).tolist()
     distiller = compiled(model, alpha=0, optimizer=tf_keras.optimizers.SGD(0.0), run_eagerly=True)
     history = distiller.fit(x, y, 8, epochs=2, shuffle=False, verbose=0).history
-    for name in ("loss", "hard_loss"):
+    for name in ("loss", "label_loss"):
         np.testing.assert_allclose(history[name], [np.mean(losses)] * 2, rtol=1e-5)
 
 
@@ -135,7 +135,7 @@ def test_alpha_zero_never_asks_the_teacher():
     hard = reference.cross_entropy(y, model(x, training=True)).mean()
     distiller = compiled(model, fails, alpha=0, run_eagerly=True)
     logs = distiller.train_on_batch(x, y, return_dict=True)
-    assert set(logs) == {"loss", "hard_loss"} and float(logs["loss"]) == pytest.approx(hard, 1e-5)
+    assert set(logs) == {"loss", "label_loss"} and float(logs["loss"]) == pytest.approx(hard, 1e-5)
     with pytest.raises(AssertionError, match="asked"):
         compiled(model, fails, alpha=0.1, run_eagerly=True).train_on_batch(x, y)
 
@@ -148,7 +148,7 @@ def test_alpha_one_needs_no_loss_and_cached_logits_no_teacher():
         {"image": x, "teacher_logits": taught}, y, return_dict=True
     )
     assert {name: float(value) for name, value in logs.items()} == pytest.approx(
-        {"loss": soft, "soft_loss": soft}, rel=1e-5
+        {"loss": soft, "distillation_loss": soft}, rel=1e-5
     )
 
 
@@ -165,7 +165,7 @@ def test_training_lowers_the_loss_and_moves_every_weight_but_the_ranges():
     assert {layer.name: folding.output_range(layer) for layer in model.layers} == ranges
     evaluated = distiller.evaluate(x, y, verbose=0, return_dict=True)
     want = reference.cross_entropy(y, model(x, training=False)).mean()
-    assert evaluated == pytest.approx({"loss": want, "hard_loss": want}, rel=1e-5)
+    assert evaluated == pytest.approx({"loss": want, "label_loss": want}, rel=1e-5)
 
 
 def test_the_teacher_is_never_changed():
