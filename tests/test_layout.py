@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 WINGS = (
     ("kdtf/files.py", "kdtf/formatting.py", "kdtf/keras_private.py", "kdtf/templating.py"),
-    ("kdtf/plotting.py", "kdtf/model_inputs.py", "kdtf/cli.py"),
+    ("kdtf/plotting.py", "kdtf/model_inputs.py", "kdtf/layer_graph.py", "kdtf/cli.py"),
     ("kdtf/results.py",),
     ("kdtf/losses/",),
     ("kdtf/metrics/",),

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kdtf import keras_private
 from kdtf.distillation import features
 
 # keras.applications builders that take `include_preprocessing` normalise by themselves.
@@ -223,7 +224,7 @@ def members(models):
     Returns:
       Function of a batch to float32 [batch, members, classes].
     """
-    readers = [features.reader(model) for model in models]
+    readers = [features.forward_function(model) for model in models]
 
     def logits(batch):
         outputs = [read(batch, training=False)[0] for read in readers]
@@ -236,7 +237,7 @@ def set_batch_norm_momentum(model, momentum):
     """Sets the momentum of every batch norm in a model, nested ones too."""
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum!r}")
-    for layer in model._flatten_layers():
+    for layer in keras_private.all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
 
