@@ -129,7 +129,7 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False, log
     with files.atomic_write(path) as partial:
         partial.write_bytes(content)
         if quantized:  # some scales end the process that opens the file: let that be a child
-            subprocess_check.check_opens(partial)
+            subprocess_check.check_loads(partial)
     return path
 
 

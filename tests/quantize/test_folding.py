@@ -46,7 +46,7 @@ def test_the_file_says_what_the_emulation_says(made, file):
 
 
 def test_xnnpack_takes_the_whole_graph(made, file):
-    seen = subprocess_check.probe(file)
+    seen = subprocess_check.check_runs(file)
     outside = ["GATHER", "GATHER"] if made.name == "metadata" else []
     assert seen["nodes_outside"] == outside and seen["delegate_partitions"] == 1
     assert [one["dtype"] for one in seen["inputs"] if len(one["shape"]) == 4] == ["int8"]
@@ -94,7 +94,7 @@ def test_image_types(tiny, image, outside, tmp_path):
     path = export.to_tflite(tiny.model, tmp_path / "x.tflite", image=image)
     largest, mean = error_share(path, tiny.batch, tiny.emulated)
     assert largest < 0.03 and mean < 0.01
-    seen = subprocess_check.probe(path)
+    seen = subprocess_check.check_runs(path)
     assert seen["nodes_outside"] == outside and seen["delegate_partitions"] == 1
     assert seen["inputs"][0]["dtype"] == image.name
 
@@ -102,7 +102,7 @@ def test_image_types(tiny, image, outside, tmp_path):
 def test_probabilities(tiny, tmp_path):
     path = export.to_tflite(tiny.model, tmp_path / "x.tflite", probabilities=True)
     assert flatbuffer.builtin_ops(path)[-1] == "SOFTMAX"
-    assert subprocess_check.probe(path)["nodes_outside"] == []
+    assert subprocess_check.check_runs(path)["nodes_outside"] == []
     runner = runtime.Interpreter(model_path=str(path)).get_signature_runner()
     assert list(runner.get_output_details()) == ["probabilities"]
     got = runtime.predict(path, tiny.batch)
@@ -116,7 +116,7 @@ def test_a_temperature_changes_scales_only(tiny, tmp_path):
         export.to_tflite(tiny.model, tmp_path / f"{t}.tflite", logit_temperature=t)
         for t in (1.0, 1.7)
     )
-    assert subprocess_check.probe(warm)["nodes_outside"] == []
+    assert subprocess_check.check_runs(warm)["nodes_outside"] == []
     np.testing.assert_allclose(
         1.7 * runtime.predict(warm, tiny.batch), runtime.predict(cold, tiny.batch), rtol=1e-6
     )
@@ -194,7 +194,7 @@ def test_dead_channels_work_or_are_refused(kill, tmp_path):
         assert "layer '" in str(error) and not list(tmp_path.iterdir())
         return
     if kill is not all_dead:  # which says the same of every photo
-        assert subprocess_check.probe(path)["nodes_outside"] == []
+        assert subprocess_check.check_runs(path)["nodes_outside"] == []
     got = runtime.predict(path, batch)
     assert np.abs(got - emulated).max() < 0.03 * max(np.ptp(emulated), np.abs(emulated).max())
 

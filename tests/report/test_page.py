@@ -207,7 +207,7 @@ def test_page_fetches_nothing_and_every_drawing_is_told(reports):
         assert ElementTree.fromstring(drawing).tag == "svg"
     alts = " ".join(page.alts)
     assert "Baseline ends at 80.1 %, Distilled ends at 82.3 %" in alts
-    # The baseline's loss is its loss on labels; the distilled student's whole loss (5.0) is not drawn.
+    # The baseline's loss is that on labels; the distilled student's whole loss (5.0) is not drawn.
     assert "Baseline ends at 1.000, Distilled ends at 0.900" in alts
     assert "File size, MB: Teacher not measured, Baseline 4.09 MB" in alts
     assert "float files +2.5 points, interval +1.3 to +3.7" in alts
