@@ -157,16 +157,16 @@ class Desktop:
 
 
 def _delegation(text):
-    found = re.search(
+    sentence = re.search(
         r"Explicitly applied (\w+) delegate, and the model graph will be (completely|partially) "
         r"executed by the delegate(?: w/ (\d+) delegate kernels)?",
         text,
     )
-    if found:
+    if sentence:
         return {
-            "delegate": found[1],
-            "delegate_partitions": int(found[3] or 1),
-            "fully_delegated": found[2] == "completely",
+            "delegate": sentence[1],
+            "delegate_partitions": int(sentence[3] or 1),
+            "fully_delegated": sentence[2] == "completely",
         }
     if "the model graph will not be executed by the delegate" in text:
         return {"delegate": None, "delegate_partitions": 0, "fully_delegated": False}

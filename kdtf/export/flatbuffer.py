@@ -39,7 +39,7 @@ def linear_scales(content):
       [channels] bias, empty where there is none), one for each such operator, in the file's order.
     """
     file = schema.ModelT.InitFromPackedBuf(content, 0)
-    found = []
+    scales_by_layer = []
     for graph in file.subgraphs:
         for node in graph.operators:
             if _name(file, node) not in _LINEAR:
@@ -54,8 +54,8 @@ def linear_scales(content):
                 buffer = file.buffers[graph.tensors[node.inputs[2]].buffer]
                 bias = np.frombuffer(bytes(buffer.data), np.int32)
             name = y.name.decode().partition("/")[0]
-            found.append((name, scales[0] * scales[1] / scales[2], bias))
-    return found
+            scales_by_layer.append((name, scales[0] * scales[1] / scales[2], bias))
+    return scales_by_layer
 
 
 def with_softmax(content):

@@ -1,4 +1,4 @@
-"""Whether a .tflite file runs at all, and what the runtime makes of it, found out in a child."""
+"""Whether a .tflite file runs at all and what the runtime makes of it, seen in a child process."""
 
 import json
 import signal
