@@ -23,7 +23,7 @@ def prepare_inputs(model, batch):
     Raises:
       ValueError: a column that the model declares and the batch lacks.
     """
-    declared = _declared(model)
+    declared = declared_inputs(model)
     if declared is None:
         return batch
     if isinstance(declared, dict):
@@ -41,13 +41,8 @@ def prepare_inputs(model, batch):
     return fitted[0] if len(fitted) == 1 else fitted
 
 
-def is_functional(model):
-    """Whether a model is a keras.Model whose graph is known: functional or built Sequential."""
-    return isinstance(model, keras.Model) and bool(getattr(model, "outputs", None))
-
-
-def _declared(model):
-    """Dict or list of symbolic tensors, or None."""
+def declared_inputs(model):
+    """Dict or list of a model's symbolic input tensors; None for what declares none."""
     try:
         inputs = model.inputs
         struct = getattr(model, "input", None)
@@ -58,6 +53,11 @@ def _declared(model):
     if not isinstance(inputs, (list, tuple)) or not all(hasattr(i, "dtype") for i in inputs):
         return None
     return list(inputs) or None
+
+
+def is_functional(model):
+    """Whether a model is a keras.Model whose graph is known: functional or built Sequential."""
+    return isinstance(model, keras.Model) and bool(getattr(model, "outputs", None))
 
 
 def _column(model, batch, key):

@@ -85,7 +85,7 @@ student = students.tiny_cnn(4, 32, 3)
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 """
     done = run(before + examples()[2], tmp_path)
-    assert "soft_loss" in done.stdout and "Epoch 10/10" in done.stdout
+    assert "distillation_loss" in done.stdout and "Epoch 10/10" in done.stdout
 
 
 def test_ci_runs_the_readme_s_test_command():

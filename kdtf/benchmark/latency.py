@@ -8,31 +8,12 @@ on a phone.
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import importlib.util
-import json
-import platform
 import re
 import statistics
-import sys
-import tempfile
 from pathlib import Path
 
-from kdtf.benchmark import native
+from kdtf.benchmark import android, litert, native
 from kdtf.export import subprocess_check
-
-_TOOL_MODULE = "ai_edge_litert.tools.benchmark_litert_model"
-
-# The tool fills integer inputs with -128..127, which an embedding of a short vocabulary rejects
-# ("gather index out of bounds"), by luck of the draw. 0, a missing value, is a row of every table.
-_TOOL = f"""
-import sys
-import numpy as np
-from {_TOOL_MODULE} import main
-np.random.randint = lambda low, high=None, size=None, dtype=int: np.zeros(size, dtype)
-sys.argv[0] = "litert-benchmark"
-sys.exit(main())
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,18 +147,20 @@ def benchmark_threads(
             raise ValueError(f"{name} must be at least 1, got {value!r}")
     _check_options(binary, adb, taskset)
     tool = "litert-benchmark" if binary is None else "benchmark_model"
-    version = _tool_version() if binary is None else native.version(binary)
-    serial = None if adb is None else native.chosen_device(adb, timeout_s)
-    seen = subprocess_check.probe(path, timeout_s)
+    version = litert.version() if binary is None else native.version(binary)
+    serial = None if adb is None else android.chosen_device(adb, timeout_s)
+    facts = subprocess_check.check_runs(path, timeout_s)
 
     with contextlib.ExitStack() as stack:
+        # Each machine has a `device`, a `load_average()` and a `run(threads, runs, warmup,
+        # timeout_s)` that gives a `native.Run`.
         if binary is None:
-            machine = _LiteRt(path, seen)
+            machine = litert.LiteRt(path, facts["delegate_partitions"])
         elif adb is None:
-            machine = native.Desktop(binary, path, seen["inputs"], device_name())
+            machine = native.Desktop(binary, path, facts["inputs"], litert.device_name())
         else:
             machine = stack.enter_context(
-                native.on_phone(serial, binary, path, seen["inputs"], taskset, timeout_s)
+                android.on_phone(serial, binary, path, facts["inputs"], taskset, timeout_s)
             )
         results = {}
         for threads in thread_counts:
@@ -196,44 +179,6 @@ def benchmark_threads(
                 taskset=taskset,
             )
         return results
-
-
-def device_name():
-    """Name of this machine's processor, as exact as the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Hardware") and value.strip():
-                return value.strip()
-    except OSError:  # Not Linux.
-        pass
-    return platform.processor() or platform.machine()
-
-
-class _LiteRt:
-    """litert-benchmark on this machine, in the shape of the machines of benchmark_native."""
-
-    load_average = staticmethod(native.load_average)
-
-    def __init__(self, path, seen):
-        self._path, self._partitions, self.device = path, seen["delegate_partitions"], device_name()
-
-    def run(self, threads, runs, warmup, timeout_s):
-        told = _run_tool(self._path, threads, runs, warmup, timeout_s)
-        latency = told["latency"]
-        return native.Run(
-            p50_ms=latency["median_ms"],
-            p95_ms=latency["p95_ms"],
-            mean_ms=latency["avg_ms"],
-            min_ms=latency["min_ms"],
-            max_ms=latency["max_ms"],
-            init_ms=latency.get("init_ms"),
-            memory_bytes=None,
-            # The tool does not name it.
-            delegate="XNNPACK" if self._partitions else None,
-            delegate_partitions=self._partitions,
-            fully_delegated=bool(told["fully_accelerated"]),
-        )
 
 
 def _check_options(binary, adb, taskset):
@@ -284,44 +229,3 @@ def _summary(measured):
         "delegate_partitions": measured[0].delegate_partitions,
         "fully_delegated": measured[0].fully_delegated,
     }
-
-
-def _tool_version():
-    try:
-        found = importlib.util.find_spec(_TOOL_MODULE) is not None
-    except ModuleNotFoundError:
-        found = False
-    if not found:
-        raise RuntimeError(
-            f"the benchmark tool {_TOOL_MODULE} is missing from {sys.executable}: pip install "
-            "--upgrade ai-edge-litert"
-        )
-    return importlib.metadata.version("ai-edge-litert")
-
-
-def _run_tool(path, threads, runs, warmup, timeout_s):
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
-        done = subprocess_check.run_child(
-            [
-                sys.executable,
-                "-c",
-                _TOOL,
-                "--model",
-                str(path),
-                "--num_threads",
-                str(threads),
-                "--num_runs",
-                str(runs),
-                "--warmup_runs",
-                str(warmup),
-                "--result_json",
-                str(result),
-            ],
-            timeout_s,
-        )
-        if done.returncode or not result.is_file():
-            raise RuntimeError(
-                f"litert-benchmark failed on {path}: {subprocess_check.failure(done)}"
-            )
-        return json.loads(result.read_text())

@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 
-from kdtf import files
+from kdtf import files, keras_private
+
+# What earlier versions called the logs, so that their checkpoints go on as one curve.
+_RENAMED = {"hard_loss": "label_loss", "soft_loss": "distillation_loss"}
+_NOW = _RENAMED | {f"val_{before}": f"val_{now}" for before, now in _RENAMED.items()}
 
 
-class EpochCheckpoint(keras.callbacks.Callback):
+class EpochCheckpoint(keras_private.Callback):
     """Saves all state after every epoch, beside its place and renamed; `restore` loads it.
 
     `keras.callbacks.BackupAndRestore` tells the epoch only to `fit`; data whose views depend on
@@ -56,7 +59,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
             )
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
-        self.history = facts["history"]
+        self.history = {_NOW.get(name, name): values for name, values in facts["history"].items()}
         return facts["epochs"]
 
     def on_epoch_end(self, epoch, logs=None):
@@ -67,14 +70,6 @@ class EpochCheckpoint(keras.callbacks.Callback):
         arrays = {f"v{number}": variable.numpy() for number, variable in enumerate(variables)}
         with files.atomic_write(self.path) as partial:
             np.savez(partial, facts=json.dumps(facts), **arrays)
-
-    # tf_keras asks its callbacks for these, and callbacks of Keras 3 have no answer: with them the
-    # class serves `fit` of both.
-
-    def _implements_train_batch_hooks(self):
-        return False
-
-    _implements_test_batch_hooks = _implements_predict_batch_hooks = _implements_train_batch_hooks
 
 
 def _state(model):

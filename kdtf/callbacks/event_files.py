@@ -17,8 +17,7 @@ from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.plugins.text import summary_v2 as text_summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from kdtf import files
-from kdtf.quantize import folding
+from kdtf import files, layer_graph
 
 OUTCOME = ".outcome"
 
@@ -47,7 +46,7 @@ class EventLog:
         self._writer.flush()
 
     def add_graph(self, graph):
-        """Writes a GraphDef of `layer_graph`; a run has one."""
+        """Writes what `graph_def` gave; a run has one."""
         content = graph.SerializeToString()
         self._writer.add_event(event_pb2.Event(wall_time=time.time(), graph_def=content))
 
@@ -127,29 +126,23 @@ def charts(title, tags):
     return custom_scalar.pb(layout)
 
 
-def layer_graph(model):
+def graph_def(model):
     """GraphDef of a functional model of either Keras: a node for each layer, with output shapes.
 
     A layer that tfmot wrapped goes by the class inside.
     """
     graph = graph_pb2.GraphDef()
-    inputs = {}
-    for layer in model.layers:
-        node = graph.node.add(name=layer.name, op=type(folding.unwrapped(layer)).__name__)
-        # The first call is the model's own; other models built on its layers came later.
-        for parent in layer._inbound_nodes[0].parent_nodes:
-            source = parent.operation if hasattr(parent, "operation") else parent.layer
-            node.input.append(source.name)
-            inputs[source.name] = type(source).__name__
-        node.attr["parameters"].i = layer.count_params()
+    listed = {layer.name for layer in model.layers}
+    for name, layer in layer_graph.nodes(model, shared=True).items():
+        node = graph.node.add(name=name, op=type(layer.inner).__name__, input=layer.inputs)
+        if name not in listed:  # the input of a Sequential model, or an operation of keras.ops
+            continue
+        node.attr["parameters"].i = layer.layer.count_params()
         shapes = node.attr["_output_shapes"].list.shape
-        for tensor in tf.nest.flatten(layer.output):
+        for tensor in tf.nest.flatten(layer.layer.output):
             shape = shapes.add()
             for size in tensor.shape:
                 shape.dim.add(size=-1 if size is None else size)
-    # A Sequential model does not list its input among its layers.
-    for name in sorted(inputs.keys() - {node.name for node in graph.node}):
-        graph.node.add(name=name, op=inputs[name])
     return graph
 
 

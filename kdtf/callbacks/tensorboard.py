@@ -7,15 +7,14 @@ from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 
-from kdtf import metrics
-from kdtf.callbacks import event_files
-from kdtf.callbacks import figures as figures_module
+from kdtf import keras_private, metrics
+from kdtf.callbacks import event_files, figures
 
 PHOTOS = 256
 _GROUP = "validation_photos"
 
 
-class TensorBoardFigures(keras.callbacks.Callback):
+class TensorBoardFigures(keras_private.Callback):
     """Writes what TensorBoard shows of a training, after every epoch.
 
     `<name>/train` and `<name>/validation` for everything that `fit` logs, and
@@ -31,7 +30,7 @@ class TensorBoardFigures(keras.callbacks.Callback):
     the drawing.
 
     A continued `fit` goes on in the same folder: what a killed process had written of the epochs
-    to come is removed. Put it before `checkpoint.EpochCheckpoint` among the callbacks, so
+    to come is removed. Put it before `EpochCheckpoint` among the callbacks, so
     that an epoch which is not repeated has been written.
 
     It serves models of Keras 3 and of tf_keras (`kdtf.quantize`).
@@ -91,7 +90,7 @@ class TensorBoardFigures(keras.callbacks.Callback):
             self._log = event_files.EventLog(self._folder, step)
             student = getattr(self.model, "student", self.model)
             if epoch == 0 and getattr(student, "outputs", None):
-                self._log.add_graph(event_files.layer_graph(student))
+                self._log.add_graph(event_files.graph_def(student))
             if epoch == 0:
                 summaries.append(_overlays(logs))
         self._log.add(step, summaries)
@@ -101,19 +100,8 @@ class TensorBoardFigures(keras.callbacks.Callback):
             self._log.close()
             self._log = None
 
-    # tf_keras asks its callbacks for these, and callbacks of Keras 3 have no answer: with them the
-    # class serves `fit` of both.
-
-    def _implements_train_batch_hooks(self):
-        return False
-
-    _implements_test_batch_hooks = _implements_predict_batch_hooks = _implements_train_batch_hooks
-
     def _scalars(self, logs):
-        optimizer = self.model.optimizer
-        # The public property means the last step in tf_keras and the next one in Keras 3.
-        rate = getattr(optimizer, "_learning_rate", None)
-        rate = rate(optimizer.iterations) if callable(rate) else optimizer.learning_rate
+        rate = keras_private.learning_rate(self.model.optimizer)
         schedule = {"learning_rate": float(keras.ops.convert_to_numpy(rate))}
         for name, value in getattr(self.model, "mixture", {}).items():
             schedule[name] = logs.get(name, value)
@@ -129,27 +117,27 @@ class TensorBoardFigures(keras.callbacks.Callback):
             note = f"{broken:,} of {len(labels):,} photos have logits that are not finite."
             return [event_files.text(f"{_GROUP}/diverged", note)]
         names, classes = self._classes, len(self._classes)
-        measures = figures_module.measures(logits, labels, classes)
+        measures = figures.measures(logits, labels, classes)
         summaries = [
-            event_files.scalar(f"{_GROUP}/{name}", v, about) for name, v in measures.items()
+            event_files.scalar(f"{_GROUP}/{name}", value, about) for name, value in measures.items()
         ]
         recall = metrics.per_class_recall(logits.argmax(axis=1), labels, classes)
-        table = figures_module.recall_table(logits, labels, names)
+        table = figures.recall_table(logits, labels, names)
         summaries += [
             event_files.histogram(f"{_GROUP}/recall", recall[~np.isnan(recall)], about),
             event_files.text(f"{_GROUP}/recall_table", table, about),
         ]
-        figures = {
-            "confusion_matrix": figures_module.confusion_figure(logits, labels, names),
-            "reliability": figures_module.reliability_figure(logits, labels),
+        pictures = {
+            "confusion_matrix": figures.confusion_figure(logits, labels, names),
+            "reliability": figures.reliability_figure(logits, labels),
         }
         if images is not None:
-            worst = figures_module.hardest(logits, labels, self._hardest)
-            figures["hardest"] = figures_module.hardest_figure(
+            worst = figures.hardest(logits, labels, self._hardest)
+            pictures["hardest"] = figures.hardest_figure(
                 images[worst], logits[worst], labels[worst], names
             )
         return summaries + [
-            event_files.image(f"{_GROUP}/{name}", png, about) for name, png in figures.items()
+            event_files.image(f"{_GROUP}/{name}", png, about) for name, png in pictures.items()
         ]
 
     def _look(self):

@@ -3,12 +3,12 @@
 import keras
 import tensorflow as tf
 
-from kdtf import losses
+from kdtf import keras_private, losses
 from kdtf.distillation import validation
 from kdtf.distillation.train_step import TrainStep, is_number
 
 
-class Distiller(TrainStep, keras.Model):
+class Distiller(TrainStep, keras_private.DistributedModel):
     """Trains `student` on labels and on `teacher` (Hinton et al., 2015, arXiv:1503.02531).
 
         distiller = kdtf.Distiller(student, teacher, temperature=4.0)
@@ -26,10 +26,10 @@ class Distiller(TrainStep, keras.Model):
     `load_weights`, and with them the callbacks BackupAndRestore and ModelCheckpoint, hold what
     training needs to go on: student, adapters, optimizer and metrics.
 
-    Logs: `loss`, `hard_loss` (the compiled loss), `soft_loss` (the distillation loss before
-    alpha), `feature_loss` (the weighted sum), the compiled metrics on the student's logits,
+    Logs: `loss`, `label_loss` (the compiled loss), `distillation_loss` (before alpha),
+    `feature_loss` (the weighted sum), the compiled metrics on the student's logits,
     `teacher_agreement` when asked, `alpha` and `temperature` (the epoch's mean) where they follow
-    a schedule. In `evaluate` and validation `loss` is `hard_loss` plus regularisers: no teacher
+    a schedule. In `evaluate` and validation `loss` is `label_loss` plus regularisers: no teacher
     runs there.
 
     Batches: x is a tensor, or a dict of columns of which each Keras model gets those it declares.
@@ -42,24 +42,25 @@ class Distiller(TrainStep, keras.Model):
       teacher: anything callable on a batch that returns logits: a Keras 3 or tf_keras model, a
         restored SavedModel, a function. Keras models get the inputs they declare, others get x
         as it is. Under `jit_compile` (Keras's default on a GPU) it must compile under XLA too.
-        None: the logits are the column "teacher_logits" of x, see `kdtf.cached_logits`. Logits
-        [batch, members, classes], as `teachers.members` gives, are an ensemble's: the soft target
-        is the mean of the members' probabilities at the temperature (`losses.tempered_mean`).
+        None: the logits are the column "teacher_logits" of x, see `kdtf.teachers.cached_logits`.
+        Logits [batch, members, classes], as `teachers.members` gives, are an ensemble's: the soft
+        target is the mean of the members' probabilities at the temperature
+        (`losses.tempered_mean`).
       distillation_loss: (teacher_logits, student_logits, temperature) -> float [batch].
       alpha: weight of the distillation loss, 0 to 1; a number, or a callable of the step
         (int64 scalar tensor: the optimizer's iterations) that returns a scalar. With 0 and no
         feature losses the teacher is not called and training is, bit for bit, plain Keras.
-      feature_losses: `taps.Hint`s between layers of the teacher and of the student.
+      feature_losses: `FeatureLoss`es between layers of the teacher and of the student.
       temperature: > 0, likewise a number or a callable of the step.
       log_agreement: log `teacher_agreement`, the fraction of examples to which both give the same
         class. In `evaluate` and validation this costs a forward pass of the teacher.
 
     Raises:
       TypeError: a student that is not a keras.Model, a teacher that is not callable, a feature
-        loss that is not a Hint.
+        loss that is not a `FeatureLoss`.
       ValueError: a student or teacher that is unbuilt, has several outputs or ends in a softmax or
         sigmoid (seen in Keras models only); class counts that differ; alpha or temperature out
-        of range; hints without a teacher or on layers that do not exist.
+        of range; feature losses without a teacher or on layers that do not exist.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Distiller(TrainStep, keras.Model):
             teacher,
             distillation_loss,
             alpha,
-            validation.check_hints(feature_losses, teacher),
+            validation.check_feature_losses(feature_losses, teacher),
             temperature,
             log_agreement,
         )
@@ -134,18 +135,20 @@ class Distiller(TrainStep, keras.Model):
             "distiller.save(path) for the student and distiller.save_weights(path) to resume"
         )
 
-    # The rest is what Keras keeps to itself: how it reduces, adds up and reports losses.
+    # The rest is how Keras 3 reduces, adds up and reports losses.
 
     @property
-    def _has_hard_loss(self):
-        return self._compile_loss is not None
+    def _has_label_loss(self):
+        return keras_private.compiled_loss(self) is not None
 
-    def _hard_loss(self, y, logits, sample_weight):
-        return self._compile_loss(y, logits, sample_weight)
+    def _label_loss(self, y, logits, sample_weight):
+        return keras_private.compiled_loss(self)(y, logits, sample_weight)
 
     def _additional_losses(self):
         # Layers of a float16 model add float16 losses, which Keras fails to sum up with others.
-        return [self._aggregate_additional_loss(tf.cast(loss, tf.float32)) for loss in self.losses]
+        return [
+            keras_private.additional_loss(self, tf.cast(loss, tf.float32)) for loss in self.losses
+        ]
 
     def _reduce(self, values, sample_weight):
         return _Reduction("reduction", self._reduction)(values, values, sample_weight)
@@ -154,7 +157,7 @@ class Distiller(TrainStep, keras.Model):
         # Undoes the division by the number of replicas, which is for the gradient's sum only.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         size = tf.shape(logits)[0]
-        self._loss_tracker.update_state(loss * replicas, sample_weight=size)
+        keras_private.loss_tracker(self).update_state(loss * replicas, sample_weight=size)
         for name, value in parts.items():
             self._trackers[name].update_state(value * replicas, sample_weight=size)
 
@@ -169,48 +172,6 @@ class Distiller(TrainStep, keras.Model):
         # Without what this step has not measured, whose tracker would say 0.
         hidden = {"loss", *self._trackers} - names
         return {name: value for name, value in logs.items() if name not in hidden}
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras would add up a first batch over the replicas, and fail where their shares differ
-        # in size or lie on several hosts. To build metrics and losses one replica's share will do.
-        strategy = self.distribute_strategy
-        if iterator is not None and strategy.num_replicas_in_sync > 1:
-            _, _, batches = next(iter(iterator))
-            data_batch = keras.tree.map_structure(
-                lambda values: strategy.experimental_local_results(values)[0], next(batches)
-            )
-            iterator = None
-        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
-
-    def _make_function(self, step_function):
-        strategy = self.distribute_strategy
-        many = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        if not many or not strategy.extended._in_multi_worker_mode():
-            return super()._make_function(step_function)
-        # There Keras takes the mean of every log over its first axis, which scalars lack, and the
-        # hosts, which wait for each other every time. So all logs travel as one row.
-        shapes = {}
-
-        def one_row(data):
-            logs = step_function(data)
-            shapes.update({name: value.shape for name, value in logs.items()})
-            flat = [tf.reshape(tf.cast(value, tf.float32), [-1]) for value in logs.values()]
-            return tf.concat(flat, axis=0)[tf.newaxis]
-
-        function = super()._make_function(one_row)
-
-        def logs_by_name(iterator):
-            row = function(iterator)
-            parts = tf.split(row, [shape.num_elements() for shape in shapes.values()])
-            named = zip(shapes.items(), parts, strict=True)
-            return {name: tf.reshape(part, shape) for (name, shape), part in named}
-
-        return logs_by_name
-
-    def _get_metrics_result_or_logs(self, logs):
-        # The exact metrics over all replicas and steps, of those names that the steps reported.
-        metrics = self.get_metrics_result()
-        return {name: metrics.get(name, value) for name, value in logs.items()}
 
 
 class _Reduction(keras.losses.Loss):

@@ -1,4 +1,4 @@
-"""What goes into a model and what can be read out of it: declared inputs, logits, named layers."""
+"""What can be read out of a model by name: its logits and the outputs of its layers."""
 
 import dataclasses
 import difflib
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from kdtf.model_inputs import _declared, is_functional, prepare_inputs
+from kdtf.model_inputs import declared_inputs, is_functional, prepare_inputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,13 +38,13 @@ class FeatureLoss:
     def __post_init__(self):
         if not callable(self.loss):
             raise TypeError(
-                f"Hint loss must be a function of (teacher_features, student_features), such as "
-                f"kdtf.losses.hint_mse; got {self.loss!r}"
+                "FeatureLoss.loss must be a function of (teacher_features, student_features), such "
+                f"as kdtf.losses.hint_mse; got {self.loss!r}"
             )
         if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"Hint weight must be finite and >= 0, got {self.weight!r}")
+            raise ValueError(f"FeatureLoss.weight must be finite and >= 0, got {self.weight!r}")
         if self.adapter is not None and not isinstance(self.adapter, keras.layers.Layer):
-            raise TypeError(f"Hint adapter must be a Keras layer, got {self.adapter!r}")
+            raise TypeError(f"FeatureLoss.adapter must be a Keras layer, got {self.adapter!r}")
 
 
 def feature_extractor(model, layer_names):
@@ -68,7 +68,7 @@ def feature_extractor(model, layer_names):
             "returns (logits, {layer name: features}) itself"
         )
     # Its own plain twin: no compile state, and Sequential models gain a graph to walk.
-    inputs = _declared(model)
+    inputs = declared_inputs(model)
     if isinstance(inputs, list) and len(inputs) == 1:
         inputs = inputs[0]
     model = keras.Model(inputs, model.outputs[0], name=model.name)
@@ -81,7 +81,7 @@ def feature_extractor(model, layer_names):
         if inner:
             nested.setdefault(outer, []).append(inner)
     if nested:
-        return _tap_nested(model, layer_names, nested)
+        return _extractor_of_nested(model, layer_names, nested)
     features = {name: _single_output(_find(model, name)) for name in layer_names}
     try:
         return keras.Model(model.input, (model.output, features), name=model.name)
@@ -92,14 +92,16 @@ def feature_extractor(model, layer_names):
         ) from error
 
 
-def _tap_nested(model, layer_names, nested):
-    # The graph is built once more on the same layers, with each nested model replaced by its tap.
-    taps = {outer: feature_extractor(_find(model, outer), inner) for outer, inner in nested.items()}
+def _extractor_of_nested(model, layer_names, nested):
+    # The graph is built once more on the same layers, nested models replaced by their extractors.
+    extractors = {
+        outer: feature_extractor(_find(model, outer), inner) for outer, inner in nested.items()
+    }
     features = {}
 
     def call(layer, *args, **kwargs):
-        if layer.name in taps:
-            output, inner = taps[layer.name](*args, **kwargs)
+        if layer.name in extractors:
+            output, inner = extractors[layer.name](*args, **kwargs)
             features.update({f"{layer.name}/{name}": value for name, value in inner.items()})
         else:
             output = layer(*args, **kwargs)
@@ -111,26 +113,26 @@ def _tap_nested(model, layer_names, nested):
     return keras.Model(twin.input, (twin.output, wanted), name=model.name)
 
 
-def reader(network, layer_names=()):
+def forward_function(network, layer_names=()):
     """One function of (batch, training) that gives a network's logits and features.
 
     Args:
       network: a Keras model, or any callable on a batch. It returns logits, or, where layers are
-        asked for, (logits, {layer name: features}) as a `tap` does.
+        asked for, (logits, {layer name: features}) as a `feature_extractor` does.
       layer_names: the layers to read.
 
     Returns:
-      read(batch, training) -> (logits, {layer name: features}). `batch` passes through
+      forward(batch, training) -> (logits, {layer name: features}). `batch` passes through
       `prepare_inputs`; `training` reaches networks that take that argument.
     """
     takes_training = _takes_training(network)
 
-    def read(batch, training):
+    def forward(batch, training):
         inputs = prepare_inputs(network, batch)
         outputs = network(inputs, training=training) if takes_training else network(inputs)
         return _logits_and_features(outputs, layer_names)
 
-    return read
+    return forward
 
 
 def _logits_and_features(outputs, layer_names):

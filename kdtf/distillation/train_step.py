@@ -6,21 +6,21 @@ import numbers
 import keras
 import tensorflow as tf
 
-from kdtf import losses, model_inputs
-from kdtf.distillation import features as features_module
+from kdtf import keras_private, losses, model_inputs
 from kdtf.distillation import validation
+from kdtf.distillation.features import feature_extractor, forward_function
 
 
 class TrainStep:
     """`train_step` and `test_step` of a Distiller.
 
     A subclass is also a Model of one of the two Kerases and says how that one does things:
-    `_has_hard_loss`, `_hard_loss`, `_additional_losses`, `_reduce`, `_scaled`, `_mean`,
+    `_has_label_loss`, `_label_loss`, `_additional_losses`, `_reduce`, `_scaled`, `_mean`,
     `_track_losses` and `_logs`.
     """
 
     def _set_up(
-        self, student, teacher, distillation_loss, alpha, hints, temperature, log_agreement
+        self, student, teacher, distillation_loss, alpha, feature_losses, temperature, log_agreement
     ):
         validation.check_teacher(teacher, student)
         validation.check_scalar("alpha", alpha, lambda value: 0 <= value <= 1, "from 0 to 1")
@@ -28,17 +28,19 @@ class TrainStep:
             "temperature", temperature, lambda value: 0 < value < math.inf, "> 0"
         )
         self.student = student
-        self.adapters = _built_adapters(student, hints)
+        self.adapters = _built_adapters(student, feature_losses)
         self._distillation_loss = distillation_loss
         self._alpha = alpha
         self._temperature = temperature
-        self._hints = hints
+        self._feature_losses = feature_losses
         self._log_agreement = log_agreement
         self._reduction = "sum_over_batch_size"
         # Closures, because Keras tracks and saves every model it finds among the attributes.
-        self._read_logits = features_module.reader(student)
-        self._read_student = _reader(student, [hint.student_layer for hint in hints])
-        self._read_teacher = _teacher_reader(teacher, [hint.teacher_layer for hint in hints])
+        self._read_logits = forward_function(student)
+        self._read_student = _forward(student, [term.student_layer for term in feature_losses])
+        self._read_teacher = _teacher_forward(
+            teacher, [term.teacher_layer for term in feature_losses]
+        )
         self._trackers = {name: self._mean(name) for name in self._tracked_names()}
 
     def call(self, inputs, training=None):
@@ -53,19 +55,19 @@ class TrainStep:
         alpha = _at_step("alpha", self._alpha, step)
         temperature = _at_step("temperature", self._temperature, step)
         teacher_logits, teacher_features = None, {}
-        if self._uses_soft_targets or self._hints or self._log_agreement:
+        if self._uses_soft_targets or self._feature_losses or self._log_agreement:
             teacher_logits, teacher_features = self._ask_teacher(x)
 
         with tf.GradientTape() as tape:
             logits, features = self._read_student(x, training=True)
             parts = {}
-            if self._has_hard_loss:
-                parts["hard_loss"] = self._hard_loss(y, logits, sample_weight)
+            if self._has_label_loss:
+                parts["label_loss"] = self._label_loss(y, logits, sample_weight)
             if self._uses_soft_targets:
-                parts["soft_loss"] = self._soft_loss(
+                parts["distillation_loss"] = self._soft_target_loss(
                     teacher_logits, logits, temperature, sample_weight
                 )
-            if self._hints:
+            if self._feature_losses:
                 parts["feature_loss"] = self._feature_loss(
                     teacher_features, features, sample_weight
                 )
@@ -96,8 +98,8 @@ class TrainStep:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         logits = self(x, training=False)
         parts = {}
-        if self._has_hard_loss:
-            parts["hard_loss"] = self._hard_loss(y, logits, sample_weight)
+        if self._has_label_loss:
+            parts["label_loss"] = self._label_loss(y, logits, sample_weight)
         terms = [*parts.values(), *self._additional_losses()]
         self._track_losses(logits, loss=_total(terms), **parts)
         if self._log_agreement:
@@ -115,8 +117,8 @@ class TrainStep:
     def _build_optimizer(self):
         """Makes the optimizer's variables, unless it has them."""
         optimizer = self.optimizer
-        built = getattr(optimizer, "built", getattr(optimizer, "_built", False))
-        if not built and hasattr(optimizer, "build"):  # tf_keras.optimizers.legacy has none
+        # tf_keras.optimizers.legacy has no build.
+        if not keras_private.is_built(optimizer) and hasattr(optimizer, "build"):
             with self.distribute_strategy.scope():
                 optimizer.build(self.trainable_variables)
 
@@ -127,9 +129,9 @@ class TrainStep:
     def _tracked_names(self):
         scheduled = {"alpha": self._alpha, "temperature": self._temperature}
         return [
-            "hard_loss",
-            *(["soft_loss"] if self._uses_soft_targets else []),
-            *(["feature_loss"] if self._hints else []),
+            "label_loss",
+            *(["distillation_loss"] if self._uses_soft_targets else []),
+            *(["feature_loss"] if self._feature_losses else []),
             *(name for name, value in scheduled.items() if callable(value)),
             *(["teacher_agreement"] if self._log_agreement else []),
         ]
@@ -138,7 +140,7 @@ class TrainStep:
         outputs = self._read_teacher(x, training=False)
         return keras.tree.map_structure(tf.stop_gradient, outputs)
 
-    def _soft_loss(self, teacher_logits, logits, temperature, sample_weight):
+    def _soft_target_loss(self, teacher_logits, logits, temperature, sample_weight):
         validation.check_classes(teacher_logits.shape[-1], logits.shape[-1])
         teacher_logits = _of_ensemble(teacher_logits, temperature)
         values = self._distillation_loss(teacher_logits, logits, temperature)
@@ -146,18 +148,18 @@ class TrainStep:
 
     def _feature_loss(self, teacher_features, features, sample_weight):
         terms = []
-        for hint in self._hints:
-            student_features = features[hint.student_layer]
-            if hint.adapter is not None:
-                student_features = hint.adapter(student_features, training=True)
-            values = hint.loss(teacher_features[hint.teacher_layer], student_features)
+        for term in self._feature_losses:
+            student_features = features[term.student_layer]
+            if term.adapter is not None:
+                student_features = term.adapter(student_features, training=True)
+            values = term.loss(teacher_features[term.teacher_layer], student_features)
             values = _per_example("feature loss", values)
-            terms.append(hint.weight * self._reduce(values, sample_weight))
+            terms.append(term.weight * self._reduce(values, sample_weight))
         return _total(terms)
 
     def _weighted(self, parts, alpha):
         # A weight of the number 0 leaves its term out, of the number 1 leaves it untouched.
-        weights = {"hard_loss": 1 - alpha, "soft_loss": alpha, "feature_loss": 1}
+        weights = {"label_loss": 1 - alpha, "distillation_loss": alpha, "feature_loss": 1}
         return [
             value if is_number(weights[name], 1) else weights[name] * value
             for name, value in parts.items()
@@ -205,23 +207,23 @@ def _at_step(name, value, step):
     return scalar
 
 
-def _reader(model, layer_names):
+def _forward(model, layer_names):
     layer_names = list(dict.fromkeys(layer_names))
     if layer_names and model_inputs.is_functional(model):
-        model = features_module.feature_extractor(model, layer_names)
-    return features_module.reader(model, layer_names)
+        model = feature_extractor(model, layer_names)
+    return forward_function(model, layer_names)
 
 
-def _teacher_reader(teacher, layer_names):
+def _teacher_forward(teacher, layer_names):
     if teacher is not None:
-        return _reader(teacher, layer_names)
+        return _forward(teacher, layer_names)
 
     def read_column(batch, training):
         if not isinstance(batch, dict) or "teacher_logits" not in batch:
-            found = f"the columns {sorted(batch)}" if isinstance(batch, dict) else "a tensor"
+            x = f"the columns {sorted(batch)}" if isinstance(batch, dict) else "a tensor"
             raise ValueError(
                 "the Distiller has no teacher and the batch no column 'teacher_logits' (x is "
-                f"{found}): pass teacher=..., or batches with cached logits, or alpha=0 without "
+                f"{x}): pass teacher=..., or batches with cached logits, or alpha=0 without "
                 "log_agreement"
             )
         return tf.convert_to_tensor(batch["teacher_logits"]), {}
@@ -229,14 +231,12 @@ def _teacher_reader(teacher, layer_names):
     return read_column
 
 
-def _built_adapters(student, hints):
-    adapted = [hint for hint in hints if hint.adapter is not None]
+def _built_adapters(student, feature_losses):
+    adapted = [term for term in feature_losses if term.adapter is not None]
     if not adapted:
         return []
-    _, features = features_module.feature_extractor(
-        student, [hint.student_layer for hint in adapted]
-    ).output
-    for hint in adapted:
-        if not hint.adapter.built:
-            hint.adapter.build(features[hint.student_layer].shape)
-    return list({id(hint.adapter): hint.adapter for hint in adapted}.values())
+    _, features = feature_extractor(student, [term.student_layer for term in adapted]).output
+    for term in adapted:
+        if not term.adapter.built:
+            term.adapter.build(features[term.student_layer].shape)
+    return list({id(term.adapter): term.adapter for term in adapted}.values())

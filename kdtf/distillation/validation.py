@@ -5,8 +5,13 @@ import numbers
 
 import keras
 
-from kdtf.distillation import features, probabilities
+from kdtf import layer_graph
+from kdtf.distillation import features
 
+_PROBABILITIES = {"softmax", "sigmoid"}
+# What may stand between the layer that makes the logits and the model's output; by name, as
+# tf_keras has classes of its own for them and Keras 3 operations.
+_PASS_THROUGH = {"Activation", "Cast", "Dropout", "Flatten", "Identity", "Reshape"}
 LOSS_ADVICE = "for example keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
 
 
@@ -21,7 +26,7 @@ def check_student(student):
     shape = _output_shape("student", student)
     if shape is not None and len(shape) != 2:
         raise ValueError(f"student must return logits [batch, classes], got shape {shape}")
-    probabilities.refuse_probabilities(student, "student")
+    check_logits(student, "student")
 
 
 def check_teacher(teacher, student):
@@ -35,10 +40,47 @@ def check_teacher(teacher, student):
             f"teacher {teacher.name!r} is not built, so its weights cannot be trained ones: load "
             "them, or call it once on a batch"
         )
-    probabilities.refuse_probabilities(teacher, "teacher")
+    check_logits(teacher, "teacher")
     shapes = _output_shape("teacher", teacher), _output_shape("student", student)
     if None not in shapes:
         check_classes(*(shape[-1] for shape in shapes))
+
+
+def check_logits(model, role):
+    """Raises a ValueError if a Keras model ends in a softmax or sigmoid.
+
+    Looks at the last layer of a functional or Sequential model (Keras 3 or tf_keras), through
+    nested models and layers that only pass values on; of a subclassed model, at the layer it
+    created last. Any other callable cannot be looked into.
+
+    Args:
+      model: student or teacher.
+      role: "student" or "teacher", for the message.
+    """
+    last = _last_layer(model)
+    kind = type(last).__name__
+    if kind == "TFOpLambda":
+        kind = last.symbol.rpartition(".")[-1]
+    probabilities = _PROBABILITIES & {layer_graph.activation_name(last), kind.lower()}
+    if probabilities:
+        raise ValueError(
+            f"{role} {model.name!r} ends in a {probabilities.pop()} (layer {last.name!r}), but "
+            "logits are needed: the loss would take the softmax of a softmax. Build the last layer "
+            "with activation=None; the weights can stay"
+        )
+
+
+def _last_layer(model):
+    if getattr(model, "outputs", None):
+        return layer_graph.output_layer(model, _passes_on)
+    # Without a graph the order of creation is all there is; gates are often sigmoids.
+    last = (getattr(model, "layers", None) or [None])[-1]
+    return last if layer_graph.activation_name(last) != "sigmoid" else None
+
+
+def _passes_on(layer):
+    kind, activation = type(layer).__name__, layer_graph.activation_name(layer)
+    return kind in _PASS_THROUGH and activation in (None, "linear")
 
 
 def _output_shape(role, model):
@@ -73,15 +115,16 @@ def check_scalar(name, value, is_valid, range_text):
         )
 
 
-def check_hints(hints, teacher):
-    """Tuple of `taps.Hint`; raises on anything else, and on hints without a teacher."""
-    hints = tuple(hints) if isinstance(hints, (list, tuple)) else (hints,)
-    for hint in hints:
-        if not isinstance(hint, features.FeatureLoss):
-            raise TypeError(f"feature_losses must hold kdtf.taps.Hint, got {hint!r}")
-    if hints and teacher is None:
+def check_feature_losses(feature_losses, teacher):
+    """Tuple of `FeatureLoss`; raises on anything else, and where there is no teacher to read."""
+    if not isinstance(feature_losses, (list, tuple)):
+        feature_losses = (feature_losses,)
+    for term in feature_losses:
+        if not isinstance(term, features.FeatureLoss):
+            raise TypeError(f"feature_losses must hold kdtf.distillation.FeatureLoss, got {term!r}")
+    if feature_losses and teacher is None:
         raise ValueError("feature_losses need a teacher: cached logits have no features")
-    return hints
+    return tuple(feature_losses)
 
 
 def checked_reduction(loss, keras=keras):

@@ -13,12 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdtf import files
+from kdtf import files, keras_private, layer_graph, quantize
 from kdtf.export import flatbuffer, runtime, subprocess_check
-from kdtf.quantize import folding
 
 _VARIABLE_OPS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
-# Multipliers that XNNPACK's 8-bit kernels take: scale of input times kernel over output.
+# Multipliers that XNNPACK's int8 kernels take: scale of input times kernel over output.
 _SMALLEST_MULTIPLIER, _LARGEST_MULTIPLIER = 2.0**-32, 2.0**8
 _FLOAT_WEIGHTS = (tf.float32, tf.float16, tf.int8)
 _IMAGE_TYPES = (tf.int8, tf.uint8, tf.float32)
@@ -29,7 +28,7 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False, log
 
     Keras 3 and tf_keras functional models are taken. A Keras 3 model with a float16 or bfloat16
     policy is converted in float32; the model itself is unchanged afterwards. A model that
-    `quantize.quantize_aware` gave becomes an 8-bit file: weights int8 per channel, activations
+    `quantize.quantize_aware` gave becomes an int8 file: weights int8 per channel, activations
     int8, every operator one that XNNPACK runs. The batch is fixed at 1 because XNNPACK refuses some
     files with a free one. What TensorFlow prints meanwhile, C++ code included, is kept from the
     terminal and quoted only when the conversion fails; as that is done to the whole process, output
@@ -42,7 +41,7 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False, log
       weights: how a float model's weights are stored: tf.float32 (default), tf.float16 (half the
         file, computed in float32) or tf.int8 (dynamic range: a quarter of the file, activations
         quantised on the fly).
-      image: what an 8-bit file takes as its image: tf.int8 (default), a camera's bytes minus 128;
+      image: what an int8 file takes as its image: tf.int8 (default), a camera's bytes minus 128;
         tf.uint8, the bytes themselves (one QUANTIZE operator more, which XNNPACK leaves to the
         CPU kernels); tf.float32, 0 to 255. Normalisation is part of the file in each case.
       probabilities: end in a softmax (float32) instead of logits.
@@ -54,13 +53,13 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False, log
 
     Raises:
       ValueError: the model's inputs or output do not fit; it needs operators that are not builtin
-        (each is named); an 8-bit layer has a scale that XNNPACK refuses (it is named), or the file
+        (each is named); an int8 layer has a scale that XNNPACK refuses (it is named), or the file
         ends the process that opens it; an argument does not belong to this kind of model; a
         temperature is not a number > 0, or the logits come from no Dense layer that could hold it.
       RuntimeError: TensorFlow could not convert it.
     """
     path = Path(path)
-    quantized = folding.is_quantized(model)
+    quantized = layer_graph.is_quantized(model)
     weights = _choice("weights", weights, _FLOAT_WEIGHTS, model, allowed=not quantized)
     image = _choice("image", image, _IMAGE_TYPES, model, allowed=quantized)
     inputs = _input_specs(model)
@@ -81,13 +80,13 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False, log
         if quantized:
             if image == tf.float32:
                 named["image"] = named["image"] - 128.0
-            logits = folding.logits(model, named)
+            logits = quantize.folding.logits(model, named)
         else:
-            logits = tf.cast(_call(model, named), tf.float32)
+            logits = tf.cast(call(model, named), tf.float32)
         return {"logits": tf.identity(logits)}
 
     module.answer = tf.function(answer, input_signature=inputs, autograph=False)
-    with _in_float32(model):
+    with in_float32(model):
         try:
             with runtime.quiet() as printed, tempfile.TemporaryDirectory() as folder:
                 tf.saved_model.save(module, folder, signatures={"serving_default": module.answer})
@@ -130,7 +129,7 @@ def to_tflite(model, path, *, weights=None, image=None, probabilities=False, log
     with files.atomic_write(path) as partial:
         partial.write_bytes(content)
         if quantized:  # some scales end the process that opens the file: let that be a child
-            subprocess_check.check_opens(partial)
+            subprocess_check.check_loads(partial)
     return path
 
 
@@ -207,7 +206,8 @@ def _input_specs(model):
     return specs
 
 
-def _call(model, named):
+def call(model, named):
+    """A model's outputs, in inference mode, for {input name: tensor}."""
     # Keras reads a dict with keys that the model does not have in the wrong order, so the tensors
     # are laid out in the very structure that the model was built with.
     structure = tf.nest.map_structure(lambda tensor: named[tensor.name], model.input)
@@ -215,11 +215,15 @@ def _call(model, named):
 
 
 @contextlib.contextmanager
-def _in_float32(model):
-    """Lets the layers of a mixed-precision model compute in float32 meanwhile."""
+def in_float32(model):
+    """Context in which the layers of a mixed-precision model compute in float32.
+
+    Raises:
+      ValueError: a layer of tf_keras computes in another type.
+    """
     changed = []
     try:
-        for layer in model._flatten_layers():
+        for layer in keras_private.all_layers(model):
             if getattr(layer, "compute_dtype", None) not in ("float16", "bfloat16"):
                 continue
             if not isinstance(layer, keras.layers.Layer):

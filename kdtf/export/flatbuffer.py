@@ -1,4 +1,4 @@
-"""Reading .tflite files: their operators, and what they answer, one photo at a time."""
+"""What stands in .tflite files, and how it is changed: operators, scales, the last layers."""
 
 import copy
 
@@ -29,7 +29,7 @@ def builtin_ops(path):
 
 
 def linear_scales(content):
-    """What the 8-bit convolutions and matrix products of a file rescale by.
+    """What the int8 convolutions and matrix products of a file rescale by.
 
     Args:
       content: bytes of a .tflite file.
@@ -39,7 +39,7 @@ def linear_scales(content):
       [channels] bias, empty where there is none), one for each such operator, in the file's order.
     """
     file = schema.ModelT.InitFromPackedBuf(content, 0)
-    found = []
+    scales_by_layer = []
     for graph in file.subgraphs:
         for node in graph.operators:
             if _name(file, node) not in _LINEAR:
@@ -54,14 +54,14 @@ def linear_scales(content):
                 buffer = file.buffers[graph.tensors[node.inputs[2]].buffer]
                 bias = np.frombuffer(bytes(buffer.data), np.int32)
             name = y.name.decode().partition("/")[0]
-            found.append((name, scales[0] * scales[1] / scales[2], bias))
-    return found
+            scales_by_layer.append((name, scales[0] * scales[1] / scales[2], bias))
+    return scales_by_layer
 
 
 def with_softmax(content):
     """Bytes of the file whose output "logits" has become "probabilities", by a float32 softmax.
 
-    The converter would make the softmax of 8-bit logits an 8-bit one, with levels 1/256 apart and
+    The converter would make the softmax of int8 logits an int8 one, with levels 1/256 apart and
     outside XNNPACK.
     """
     file = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -90,7 +90,7 @@ def with_softmax(content):
 def with_temperature(content, temperature):
     """Bytes of the file whose logits are divided by a temperature (arXiv:1706.04599), at no cost.
 
-    The last matrix product's kernel and bias hold the division. Of an 8-bit file only the scales
+    The last matrix product's kernel and bias hold the division. Of an int8 file only the scales
     change, the integers stay; of a float16 file the numbers are rounded to float16 once more.
 
     Args:

@@ -1,6 +1,6 @@
-"""Where rounding hurts: how far each layer of an 8-bit student is from the float student's.
+"""Where rounding hurts: how far each layer of an int8 student is from the float student's.
 
-errors = layer_errors.layer_errors(student, "student_int8.tflite", photos)
+errors = layer_errors.compare_layers(student, "student_int8.tflite", photos)
 print(layer_errors.table(errors[:10]))
 layer_errors.plot(errors, "layer_errors.png")
 """
@@ -14,9 +14,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from kdtf import files, model_inputs, plotting
+from kdtf import files, layer_graph, model_inputs, plotting
 from kdtf.export import flatbuffer, runtime
-from kdtf.quantize import folding, layer_graph
 
 _MARKED = 5  # layers whose bars are told apart in the picture
 
@@ -50,7 +49,7 @@ def compare_layers(student, quantized, batch):
 
     A file runs photo by photo in the runtime's own kernels: XNNPACK's keep no tensors, and differ
     from them by single levels. Layers in front of a hard-swish are left out for files, which hold
-    them in another unit (see `folded`): their error shows in the hard-swish itself.
+    them in another unit (see `quantize.folding`): their error shows in the hard-swish itself.
 
     Args:
       student: the float Keras 3 student.
@@ -73,24 +72,24 @@ def compare_layers(student, quantized, batch):
         if isinstance(layer.output, keras.KerasTensor)
     }
     if isinstance(quantized, (str, Path)):
-        found = _of_file(quantized, inputs, outputs.keys() - _rescaled(student))
+        rounded = _of_file(quantized, inputs, outputs.keys() - _rescaled(student))
     else:
-        found = _of_model(quantized, inputs, outputs.keys())
+        rounded = _of_model(quantized, inputs, outputs.keys())
     names = [
         name
         for name in outputs
-        if name in found and found[name].shape[1:] == tuple(outputs[name].shape[1:])
+        if name in rounded and rounded[name].shape[1:] == tuple(outputs[name].shape[1:])
     ]
     if not names:
         raise ValueError(
             f"{getattr(quantized, 'name', quantized)} has no rounded layer in common with "
-            f"{student.name}, found {sorted(found) or 'none'}: compare a student with the 8-bit "
+            f"{student.name}, found {sorted(rounded) or 'none'}: compare a student with the int8 "
             "model or file that was made from it"
         )
-    probe = keras.Model(student.input, {name: outputs[name] for name in names})
-    wanted = probe(inputs, training=False)
+    reader = keras.Model(student.input, {name: outputs[name] for name in names})
+    exact = reader(inputs, training=False)
     position = {layer.name: place for place, layer in enumerate(student.layers)}
-    errors = [_error(name, position[name], wanted[name], found[name]) for name in names]
+    errors = [_error(name, position[name], exact[name], rounded[name]) for name in names]
     return sorted(errors, key=lambda error: error.snr_db)
 
 
@@ -124,7 +123,7 @@ def plot(errors, path):
     """
     path = Path(path)
     if not errors:
-        raise ValueError("errors is empty: pass what layer_errors returned")
+        raise ValueError("errors is empty: pass what compare_layers returned")
     if path.suffix != ".png":
         raise ValueError(f"path must end in .png, got {str(path)!r}")
     files.write_bytes(path, plotting.png(_draw, errors))
@@ -166,13 +165,13 @@ def _of_model(model, inputs, names):
     outputs = {
         layer.name: layer.output
         for layer in getattr(model, "layers", ())
-        if layer.name in names and folding.output_range(layer) is not None
+        if layer.name in names and layer_graph.output_range(layer) is not None
     }
     if not outputs:
         return {}
     # The model's own class: it belongs to a Keras that this module does not import.
-    probe = type(model)(model.input, outputs)
-    return {name: np.asarray(value) for name, value in probe(inputs, training=False).items()}
+    reader = type(model)(model.input, outputs)
+    return {name: np.asarray(value) for name, value in reader(inputs, training=False).items()}
 
 
 def _of_file(path, inputs, names):
@@ -188,19 +187,19 @@ def _of_file(path, inputs, names):
         )
         interpreter.allocate_tensors()
         run = interpreter.get_signature_runner()
-    found = {name: [] for name in tensors}
+    values = {name: [] for name in tensors}
     for row in runner.rows(inputs):
         run(**{name: runner.encoded(name, value) for name, value in row.items()})
         for name, (index, scale, zero_point) in tensors.items():
             levels = interpreter.get_tensor(index).astype(np.float32)
-            found[name].append((levels - zero_point) * scale)
-    return {name: np.concatenate(values) for name, values in found.items()}
+            values[name].append((levels - zero_point) * scale)
+    return {name: np.concatenate(rows) for name, rows in values.items()}
 
 
 def _int8_results(content, names):
     """{layer: (tensor index, scale, zero point)} of the int8 results of a file's operators."""
     graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
-    found = {}
+    results = {}
     for kind, node in zip(flatbuffer.operators_of(content), graph.operators, strict=False):
         (index, *_) = node.outputs
         tensor = graph.tensors[index]
@@ -208,27 +207,27 @@ def _int8_results(content, names):
         name = tensor.name.decode().partition("/")[0]
         if kind == "RESHAPE" or tensor.type != schema.TensorType.INT8 or name not in names:
             continue
-        found[name] = index, tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
-    return found
+        results[name] = index, tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
+    return results
 
 
 def _rescaled(student):
     """Names of the layers that a file may hold in another unit: those that feed a hard-swish."""
     return {
         name
-        for layer in student.layers
-        if layer_graph.activation_name(layer) == "hard_swish"
-        for name in layer_graph.sources(layer)
+        for node in layer_graph.nodes(student).values()
+        if node.activation == "hard_swish"
+        for name in node.inputs
     }
 
 
-def _error(name, position, wanted, got):
-    wanted, got = np.float64(wanted), np.float64(got)
-    if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
+def _error(name, position, exact, rounded):
+    exact, rounded = np.float64(exact), np.float64(rounded)
+    if not (np.isfinite(exact).all() and np.isfinite(rounded).all()):
         raise ValueError(f"layer {name!r} gave values that are not finite: look at the batch first")
-    noise, signal = np.mean((got - wanted) ** 2), np.mean(wanted**2)
+    noise, signal = np.mean((rounded - exact) ** 2), np.mean(exact**2)
     with np.errstate(divide="ignore"):
         snr = math.inf if noise == 0 else 10 * np.log10(signal / noise)
     return LayerError(
-        name, position, float(snr), float(np.sqrt(noise)), float(wanted.min()), float(wanted.max())
+        name, position, float(snr), float(np.sqrt(noise)), float(exact.min()), float(exact.max())
     )

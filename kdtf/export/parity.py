@@ -3,8 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from kdtf.export import runtime
-from kdtf.export.converter import _call, _in_float32
+from kdtf.export import converter, runtime
 
 
 def compare_with_keras(model, path, batches, num_threads=1, progress=None, logit_temperature=1.0):
@@ -15,9 +14,9 @@ def compare_with_keras(model, path, batches, num_threads=1, progress=None, logit
     Args:
       model: the Keras model.
       path: file written by `to_tflite`.
-      batches: as `inputs` of `tflite.predict`.
+      batches: as `inputs` of `export.predict`.
       num_threads: threads of the interpreter.
-      progress: as in `tflite.predict`.
+      progress: as in `export.predict`.
       logit_temperature: that the file was written with.
 
     Returns:
@@ -29,13 +28,14 @@ def compare_with_keras(model, path, batches, num_threads=1, progress=None, logit
     """
     runner = runtime.Runner(path, num_threads)
     error, agreed, examples = 0.0, 0, 0
-    with _in_float32(model):
+    with converter.in_float32(model):
         for batch in runtime.batches_of(batches):
             rows = runner.rows(batch)
             if not rows:
                 continue
             named = {name: tf.concat([row[name] for row in rows], 0) for name in rows[0]}
-            expected = np.asarray(_call(model, named), dtype=np.float32) / logit_temperature
+            logits = np.asarray(converter.call(model, named), dtype=np.float32)
+            expected = logits / logit_temperature
             for row, want in zip(rows, expected, strict=True):
                 got = runner(row)
                 for side, values in (("the Keras model", want), (str(path), got)):

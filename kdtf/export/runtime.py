@@ -15,7 +15,7 @@ def predict(path, inputs, num_threads=1, progress=None):
     """Logits, or probabilities if the file gives those, photo by photo.
 
     Args:
-      path: file written by `export.to_tflite`, float or 8-bit; images are raw 0..255 for each.
+      path: file written by `export.to_tflite`, float or int8; images are raw 0..255 for each.
       inputs: either N examples, as an array (one-input files) or a dict of arrays, or an iterable
         of such batches, of which only the logits are kept; from batches that are tuples (x, y, ...)
         only x is used. Keys that the file has no input for are ignored; "image" serves a file with

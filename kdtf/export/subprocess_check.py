@@ -1,4 +1,4 @@
-"""Whether a .tflite file runs at all, and what the runtime makes of it, found out in a child."""
+"""Whether a .tflite file runs at all and what the runtime makes of it, seen in a child process."""
 
 import json
 import signal
@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 # Run apart from the caller: some files end the process that opens them, inside the runtime.
-_PROBE = """
+_INFERENCES = """
 import json, sys
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -55,14 +55,14 @@ print(json.dumps({
 }))
 """
 
-_OPEN = """
+_LOADING = """
 import sys
 from ai_edge_litert.interpreter import Interpreter
 Interpreter(model_path=sys.argv[1], num_threads=1).allocate_tensors()
 """
 
 
-def probe(path, timeout_s=600):
+def check_runs(path, timeout_s=600):
     """Runs a .tflite file on three different inputs in a child process.
 
     Args:
@@ -83,27 +83,27 @@ def probe(path, timeout_s=600):
         finite, or returns the same values for all three inputs.
       RuntimeError: no answer within timeout_s.
     """
-    done = run_child([sys.executable, "-c", _PROBE, str(path)], timeout_s)
+    done = run_child([sys.executable, "-c", _INFERENCES, str(path)], timeout_s)
     if done.returncode:
         raise ValueError(f"{path} does not run: {failure(done)}")
-    seen = json.loads(done.stdout.splitlines()[-1])
-    if not seen["finite"]:
+    facts = json.loads(done.stdout.splitlines()[-1])
+    if not facts["finite"]:
         raise ValueError(f"{path} returns values that are not finite: its latency means nothing")
-    if seen["constant"]:
+    if facts["constant"]:
         raise ValueError(
             f"{path} returns the same values for three different inputs: its latency means nothing"
         )
-    return seen
+    return facts
 
 
-def check_opens(path, timeout_s=600):
+def check_loads(path, timeout_s=600):
     """Lets a child process open a .tflite file and lay out its tensors.
 
     Raises:
       ValueError: the runtime rejects the file, or dies of it.
       RuntimeError: no answer within timeout_s seconds.
     """
-    done = run_child([sys.executable, "-c", _OPEN, str(path)], timeout_s)
+    done = run_child([sys.executable, "-c", _LOADING, str(path)], timeout_s)
     if done.returncode:
         raise ValueError(f"{path} cannot be opened: {failure(done)}")
 
@@ -121,10 +121,10 @@ def run_child(command, timeout_s):
 
 
 def failure(done):
-    """How a child process ended, with the end of what it said."""
+    """How a child process ended, with the last lines that it printed."""
     if done.returncode < 0:
-        how = f"it was killed by {signal.Signals(-done.returncode).name} inside the runtime"
+        cause = f"it was killed by {signal.Signals(-done.returncode).name} inside the runtime"
     else:
-        how = f"exit status {done.returncode}"
-    said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
-    return f"{how}\n{said}".rstrip()
+        cause = f"exit status {done.returncode}"
+    last_lines = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
+    return f"{cause}\n{last_lines}".rstrip()

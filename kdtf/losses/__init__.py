@@ -1,5 +1,7 @@
 """Losses of distillation: pure functions, one value per example, teacher first.
 
+The Distiller weights and reduces them.
+
 soft_target_kl       soft targets at a temperature (logits)
 tempered_mean        an ensemble's logits as one teacher's (logits)
 label_cross_entropy  labels, of which some may be missing (labels)

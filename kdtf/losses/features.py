@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from kdtf.losses.logits import _float32_pair
+from kdtf.losses.logits import float32_pair
 
 
 def hint_mse(teacher_features, student_features):
@@ -18,7 +18,7 @@ def hint_mse(teacher_features, student_features):
     Raises:
       ValueError: shapes that differ.
     """
-    teacher_features, student_features = _float32_pair(teacher_features, student_features)
+    teacher_features, student_features = float32_pair(teacher_features, student_features)
     if not teacher_features.shape.is_compatible_with(student_features.shape):
         raise ValueError(
             f"teacher features have shape {tuple(teacher_features.shape)}, student features "

@@ -1,4 +1,4 @@
-"""Losses on labels, one value per example."""
+"""Losses between labels and the logits of a student, one value per example."""
 
 import tensorflow as tf
 

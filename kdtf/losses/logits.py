@@ -1,4 +1,4 @@
-"""Distillation losses: pure, per example, teacher first; the Distiller weights and reduces them."""
+"""Losses between logits of a teacher and of a student, one value per example."""
 
 import numbers
 
@@ -25,7 +25,7 @@ def soft_target_kl(teacher_logits, student_logits, temperature=4.0):
     """
     if isinstance(temperature, numbers.Real) and not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature!r}")
-    teacher_logits, student_logits = _float32_pair(teacher_logits, student_logits)
+    teacher_logits, student_logits = float32_pair(teacher_logits, student_logits)
     teacher_classes, student_classes = teacher_logits.shape[-1], student_logits.shape[-1]
     if None not in (teacher_classes, student_classes) and teacher_classes != student_classes:
         raise ValueError(
@@ -67,6 +67,7 @@ def tempered_mean(member_logits, temperature):
     return temperature * (tf.reduce_logsumexp(log_probs, axis=1) - tf.math.log(members))
 
 
-def _float32_pair(teacher, student):
+def float32_pair(teacher, student):
+    """Both tensors in float32, the teacher's without a gradient."""
     teacher = tf.stop_gradient(tf.cast(teacher, tf.float32))
     return teacher, tf.cast(student, tf.float32)

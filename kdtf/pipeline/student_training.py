@@ -163,9 +163,9 @@ def train_or_keep_calibrated(distiller, validation, fit):
     """
     model = distiller.student
     calibrated = model.get_weights()
-    before = distiller.evaluate(validation, verbose=0, return_dict=True)["hard_loss"]
+    before = distiller.evaluate(validation, verbose=0, return_dict=True)["label_loss"]
     curves = fit()
-    after = curves["val_hard_loss"][-1]
+    after = curves["val_label_loss"][-1]
     kept = "trained" if after <= before else "calibrated"
     if kept == "calibrated":
         model.set_weights(calibrated)

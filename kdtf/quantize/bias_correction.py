@@ -3,9 +3,10 @@
 import collections
 
 import tensorflow as tf
+import tf_keras
 
-from kdtf import model_inputs
-from kdtf.quantize import fake_quant, folding
+from kdtf import layer_graph, model_inputs
+from kdtf.quantize import fake_quant
 
 
 def correct_biases(model, batch):
@@ -26,36 +27,40 @@ def correct_biases(model, batch):
     fed = fed if isinstance(fed, dict) else {model.input_names[0]: fed}
     exact = {key.replace("/", "_"): value for key, value in fed.items()}
     rounded = dict(exact)
-    followers = {layer.name: set() for layer in model.layers}
-    unread = collections.Counter()
-    for layer in model.layers:
-        unread.update(folding.sources(layer))
-        for name in folding.sources(layer):
-            followers[name].add(type(folding.unwrapped(layer)))
-    for layer in model.layers:
-        if layer.name in exact:
+    nodes = layer_graph.nodes(model)
+    unread = collections.Counter(source for node in nodes.values() for source in node.inputs)
+    for name, node in nodes.items():
+        if name in exact:
             continue
-        names = folding.sources(layer)
-        wanted, exact[layer.name] = _called(layer, [exact[name] for name in names], "off")
-        inputs = [rounded[name] for name in names]
-        got, rounded[layer.name] = _called(layer, inputs, "on")
-        bias = _bias(folding.unwrapped(layer))
-        if bias is not None and fake_quant.FreezableBatchNormalization not in followers[layer.name]:
-            bias.assign_add(tf.reduce_mean(wanted - got, list(range(wanted.shape.rank - 1))))
-            _, rounded[layer.name] = _called(layer, inputs, "on")
-        for name in names:
-            unread[name] -= 1
-            if not unread[name]:
-                del exact[name], rounded[name]
+        expected, exact[name] = _called(node, [exact[source] for source in node.inputs], "off")
+        inputs = [rounded[source] for source in node.inputs]
+        actual, rounded[name] = _called(node, inputs, "on")
+        bias = _bias(node.inner)
+        if bias is not None and not _feeds_batch_norm(node, nodes):
+            shift = tf.reduce_mean(expected - actual, list(range(expected.shape.rank - 1)))
+            bias.assign_add(shift)
+            _, rounded[name] = _called(node, inputs, "on")
+        for source in node.inputs:
+            unread[source] -= 1
+            if not unread[source]:
+                del exact[source], rounded[source]
 
 
-def _called(layer, inputs, mode):
+def _feeds_batch_norm(node, nodes):
+    return any(
+        isinstance(nodes[name].inner, fake_quant.FreezableBatchNormalization)
+        for name in node.consumers
+    )
+
+
+def _called(node, inputs, mode):
     """(what a layer gives before its output is rounded, and after)."""
-    inner = folding.unwrapped(layer)
-    inputs = inputs[0] if len(inputs) == 1 and type(inner).__name__ != "Concatenate" else inputs
+    joins = isinstance(node.inner, tf_keras.layers.Concatenate)
+    inputs = inputs if joins or len(inputs) > 1 else inputs[0]
     with fake_quant.quantization_mode(mode):
-        after = layer(inputs, training=False)  # which also puts the kernel of this mode in place
-        return inner.call(inputs), after
+        # Calling the wrapper also puts the kernel of this mode in place.
+        rounded = node.layer(inputs, training=False)
+        return node.inner.call(inputs), rounded
 
 
 def _bias(layer):

@@ -3,18 +3,18 @@
 import tensorflow as tf
 import tf_keras
 
-from kdtf import losses
+from kdtf import layer_graph, losses
 from kdtf.distillation import validation
 from kdtf.distillation.train_step import TrainStep, is_number
-from kdtf.quantize import fake_quant, folding
+from kdtf.quantize import fake_quant
 
 
 class QATDistiller(TrainStep, tf_keras.Model):
     """`kdtf.Distiller` for a quantization-aware student: the same step, losses and logs.
 
-    The teacher keeps helping while the student learns to live with 8 bits. With `alpha=0` it
+    The teacher keeps helping while the student learns to live with int8. With `alpha=0` it
     learns from labels alone. `save_weights` and `load_weights` hold the student;
-    `checkpoint.EpochCheckpoint` the optimizer too.
+    `callbacks.EpochCheckpoint` the optimizer too.
 
     Args:
       student: what `quantize_aware` gave.
@@ -55,10 +55,10 @@ class QATDistiller(TrainStep, tf_keras.Model):
             )
         if loss is not None:
             self._reduction = validation.checked_reduction(loss, tf_keras)
-        self._has_hard_loss = loss is not None
+        self._has_label_loss = loss is not None
         super().compile(optimizer, loss, *args, **kwargs)
 
-    def _hard_loss(self, y, logits, sample_weight):
+    def _label_loss(self, y, logits, sample_weight):
         return self.compiled_loss(y, logits, sample_weight)
 
     def _additional_losses(self):
@@ -117,7 +117,7 @@ class BatchNormFreeze(tf_keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         norms = [
             layer
-            for layer in map(folding.unwrapped, self.model.student.layers)
+            for layer in map(layer_graph.unwrapped, self.model.student.layers)
             if isinstance(layer, fake_quant.FreezableBatchNormalization)
         ]
         if epoch >= self.epoch and not all(norm.frozen for norm in norms):

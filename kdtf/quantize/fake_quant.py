@@ -1,7 +1,7 @@
 """How each layer of a student is quantised in training: tfmot's quantizers, configs and scheme.
 
-Weights: 8 bits, symmetric, one scale per output channel. Activations: 8 bits, asymmetric, one scale
-per tensor (Jacob et al., 2017, arXiv:1712.05877; Krishnamoorthi, 2018, arXiv:1806.08342). Gradients
+Weights: int8, symmetric, one scale per output channel. Activations: int8, asymmetric, one scale per
+tensor (Jacob et al., 2017, arXiv:1712.05877; Krishnamoorthi, 2018, arXiv:1806.08342). Gradients
 pass straight through inside the range.
 """
 

@@ -1,9 +1,9 @@
 """The graph that ships, from a quantization-aware model: what the phone computes, layer for layer.
 
 Batch norms are folded into kernels and biases, pixels stay bytes, and every tensor that a phone
-holds in 8 bits passes a fake quantisation with its range, from which the TFLite converter takes
+holds in int8 passes a fake quantisation with its range, from which the TFLite converter takes
 scale and zero point. Hard-swish is u * clip(u + 3 / sqrt(6), 0, sqrt(6)) with u = x / sqrt(6), an
-exact rewriting in which the 1/6 is already part of the kernel in front (XNNPACK has no 8-bit
+exact rewriting in which the 1/6 is already part of the kernel in front (XNNPACK has no int8
 HARD_SWISH).
 """
 
@@ -12,7 +12,13 @@ import math
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
+from kdtf import keras_private, layer_graph
+from kdtf.quantize import fake_quant
+
+_LINEAR = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D, tf_keras.layers.Dense)
+_JOINING = (tf_keras.layers.Multiply, tf_keras.layers.Add, tf_keras.layers.Concatenate)
 _ROOT6 = math.sqrt(6.0)
 
 
@@ -42,7 +48,7 @@ class _Linear:
 
     def emitted(self):
         kernel = tf.constant(self.kernel, tf.float32)
-        if type(self.layer).__name__ == "Dense":
+        if isinstance(self.layer, tf_keras.layers.Dense):
             y = tf.matmul(self.x, kernel)
         else:
             strides, padding = (1, *self.layer.strides, 1), self.layer.padding.upper()
@@ -78,84 +84,89 @@ class _Walk:
     def __init__(self, model, inputs, quantized):
         self._quantized = quantized
         self.values = {}
-        self._consumers = {layer.name: [] for layer in model.layers}
-        for layer in model.layers:
-            for name in sources(layer):
-                self._consumers[name].append(layer)
-        for layer in model.layers:
-            with tf.name_scope(layer.name):
-                if layer.name in inputs:
-                    value = self._input(inputs[layer.name])
+        self._nodes = layer_graph.nodes(model)
+        for name, node in self._nodes.items():
+            with tf.name_scope(name):
+                if name in inputs:
+                    value = self._input(inputs[name])
                 else:
-                    value = self._apply(layer, [self.values[name] for name in sources(layer)])
-            self.values[layer.name] = value
+                    value = self._apply(node, [self.values[source] for source in node.inputs])
+            self.values[name] = value
 
     def _input(self, tensor):
         if tensor.dtype.is_floating:
             tensor = self._fake(tensor, (-128.0, 127.0))
         return _Value(tensor)
 
-    def _apply(self, wrapper, inputs):
-        layer = unwrapped(wrapper)
-        kind = type(layer).__name__
-        if kind in ("Conv2D", "DepthwiseConv2D", "Dense"):
-            value = _linear(wrapper, inputs[0], self._quantized)
-        elif kind == "FreezableBatchNormalization":
+    def _apply(self, node, inputs):
+        layer = node.inner
+        if isinstance(layer, _LINEAR):
+            value = _linear(node.layer, inputs[0], self._quantized)
+        elif isinstance(layer, fake_quant.FreezableBatchNormalization):
             value = _normalised(inputs[0], layer)
-        elif kind == "HardSigmoid":
+        elif isinstance(layer, fake_quant.HardSigmoid):
             value = inputs[0].scaled(1 / 6)
             value.bias = value.bias + 0.5
         else:
-            value = self._combined(kind, layer, inputs)
-        limits = output_range(wrapper)
+            value = self._combined(node, inputs)
+        limits = layer_graph.output_range(node.layer)
         if limits is None:
             return value
         if isinstance(value, _Linear):
-            gated = {type(unwrapped(each)).__name__ for each in self._consumers[wrapper.name]}
-            scale = _ROOT6 if gated == {"HardGate", "GatedProduct"} else 1.0
+            readers = {type(consumer.inner) for consumer in self._consumers(node)}
+            gated = readers == {fake_quant.HardGate, fake_quant.GatedProduct}
+            scale = _ROOT6 if gated else 1.0
             tensor = value.scaled(1 / scale).emitted()
-            if kind == "HardSigmoid":
+            if isinstance(layer, fake_quant.HardSigmoid):
                 tensor = self._clipped(tensor, 0.0, 1.0)
             value = _Value(tensor, scale)
         return _Value(self._fake(value.tensor, [end / value.scale for end in limits]), value.scale)
 
-    def _combined(self, kind, layer, inputs):
-        x = inputs[0]
-        if kind == "Rescaling":
+    def _combined(self, node, inputs):
+        layer, x = node.inner, inputs[0]
+        if isinstance(layer, tf_keras.layers.Rescaling):
             return _Value(x.tensor, layer.scale)
-        if kind == "HardGate":
+        if isinstance(layer, fake_quant.HardGate):
             gate = self._clipped(x.tensor + 3 / x.scale, 0.0, 6 / x.scale)
             return _Value(gate, x.scale)
-        if kind == "GatedProduct":
+        if isinstance(layer, fake_quant.GatedProduct):
             return _Value(x.tensor * inputs[1].tensor)  # sqrt(6) * sqrt(6) / 6
-        if kind == "ReLU":
+        if isinstance(layer, tf_keras.layers.ReLU):
             x = _Value(x.emitted()) if isinstance(x, _Linear) else x
             return _Value(tf.nn.relu(x.tensor), x.scale)
-        if kind == "Embedding":
-            return _Value(self._embedded(layer, x.tensor))
-        if kind == "GlobalAveragePooling2D":
+        if isinstance(layer, tf_keras.layers.Embedding):
+            return _Value(self._embedded(node, x.tensor))
+        if isinstance(layer, tf_keras.layers.GlobalAveragePooling2D):
             return _Value(tf.reduce_mean(x.tensor, (1, 2), keepdims=layer.keepdims), x.scale)
-        if kind in ("Multiply", "Add", "Concatenate") and {v.scale for v in inputs} != {1.0}:
+        if isinstance(layer, tf_keras.layers.Flatten):
+            return _Value(layer(x.tensor, training=False), x.scale)
+        if not isinstance(layer, _JOINING):
+            raise ValueError(
+                f"layer {layer.name!r} is a {type(layer).__name__}, which cannot be folded: give a "
+                "model that quantize_aware made"
+            )
+        if {value.scale for value in inputs} != {1.0}:
             raise ValueError(
                 f"layer {layer.name!r} joins pixels, but only the kernel of a convolution or a "
                 "Dense layer can hold their scale"
             )
-        if kind == "Multiply":
+        if isinstance(layer, tf_keras.layers.Multiply):
             return _Value(x.tensor * inputs[1].tensor)
-        if kind == "Add":
+        if isinstance(layer, tf_keras.layers.Add):
             return _Value(x.tensor + inputs[1].tensor)
-        if kind == "Concatenate":
-            return _Value(tf.concat([value.tensor for value in inputs], layer.axis))
-        return _Value(layer(x.tensor, training=False), x.scale)  # Flatten
+        return _Value(tf.concat([value.tensor for value in inputs], layer.axis))
 
-    def _embedded(self, layer, index):
+    def _embedded(self, node, index):
         # Rows are stored in the range of what they are joined into: joining then costs nothing.
-        (consumer,) = self._consumers[layer.name]
-        table = tf.constant(_numbers(layer.embeddings), tf.float32)
-        return tf.gather(self._fake(table, output_range(consumer)), index)
+        (consumer,) = self._consumers(node)
+        table = tf.constant(_numbers(node.inner.embeddings), tf.float32)
+        return tf.gather(self._fake(table, layer_graph.output_range(consumer.layer)), index)
+
+    def _consumers(self, node):
+        return [self._nodes[name] for name in node.consumers]
 
     def _clipped(self, tensor, low, high):
-        # 8 bits saturate at the ends of the range, which are no wider than these.
+        # int8 saturates at the ends of the range, which are no wider than these.
         return tensor if self._quantized else tf.clip_by_value(tensor, low, high)
 
     def _fake(self, tensor, limits):
@@ -164,27 +175,9 @@ class _Walk:
         return tf.quantization.fake_quant_with_min_max_args(tensor, *limits)
 
 
-def is_quantized(model):
-    """Whether a model came from `quantize.quantize_aware`."""
-    return any(output_range(layer) for layer in getattr(model, "layers", ()))
-
-
-def unwrapped(layer):
-    """The layer inside a wrapper of tfmot, or the layer itself."""
-    return getattr(layer, "layer", layer)
-
-
-def output_range(layer):
-    """(low, high) of a layer of a quantization-aware model, None if its output is not rounded."""
-    variables = getattr(layer, "_output_quantizer_vars", None)
-    if not variables:
-        return None
-    return tuple(float(_numbers(variables[end])) for end in ("low", "high"))
-
-
 def _linear(wrapper, x, quantized):
-    layer = unwrapped(wrapper)
-    ((variable, quantizer, variables),) = wrapper._weight_vars
+    layer = layer_graph.unwrapped(wrapper)
+    ((variable, quantizer, variables),) = keras_private.quantized_weights(wrapper)
     with tf.init_scope():
         kernel = quantizer(variable, False, variables) if quantized else variable
     kernel = _numbers(kernel) * x.scale
@@ -210,10 +203,3 @@ def _numbers(variable):
 
 def _is_depthwise(layer):
     return hasattr(layer, "depthwise_kernel")
-
-
-def sources(layer):
-    """Names of the layers whose outputs a layer of a functional model takes."""
-    if type(layer).__name__ == "InputLayer":
-        return []
-    return [tensor._keras_history.layer.name for tensor in tf.nest.flatten(layer.input)]

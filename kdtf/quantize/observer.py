@@ -1,4 +1,4 @@
-"""Ranges of 8-bit activations, chosen from what calibration photos produce."""
+"""Ranges of int8 activations, chosen from what calibration photos produce."""
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class RangeObserver:
         self._samples.append(values)
 
     def range(self, low_limit=-np.inf, high_limit=np.inf):
-        """(low, high) that quantises the seen values to 8 bits with the least squared error.
+        """(low, high) that quantises the seen values to int8 with the least squared error.
 
         Values outside saturate, so the range may be narrower than what was seen: one rare extreme
         should not cost all other values their resolution. It always contains 0 and spans at least

@@ -1,7 +1,7 @@
 """Students: the small networks that ship, each one definition that builds in Keras 3 or tf_keras.
 
 All take raw 0..255 images (normalisation is inside), return float32 logits under any dtype policy
-and consist of named layers only, so that a layer can be tapped, annotated or replaced by its name.
+and consist of named layers only, so that a layer can be read, annotated or replaced by its name.
 In both Kerases they hold the same arrays in the same order: `set_weights(get_weights())` bridges.
 """
 

@@ -1,4 +1,4 @@
-"""Last week's student as this week's start, though classes and words may have come and gone."""
+"""An earlier student as the start of a new one, though classes and words may have come and gone."""
 
 import json
 from pathlib import Path

@@ -94,14 +94,14 @@ def assign(student, source, origin):
             fresh.append(name)
             continue
         wanted = [tuple(weight.shape) for weight in layer.weights]
-        found = [array.shape for array in source[name]]
-        if found == wanted:
+        saved = [array.shape for array in source[name]]
+        if saved == wanted:
             fitting.append(name)
-        elif name in HEAD_LAYERS and [s[:-1] for s in found] == [s[:-1] for s in wanted]:
+        elif name in HEAD_LAYERS and [s[:-1] for s in saved] == [s[:-1] for s in wanted]:
             fresh.append(name)
         else:
             raise ValueError(
-                f"{origin} does not fit {student.name}: layer {name!r} has shapes {found} in the "
+                f"{origin} does not fit {student.name}: layer {name!r} has shapes {saved} in the "
                 f"file and {wanted} in the student; only the number of classes may differ"
             )
     for name in fitting:

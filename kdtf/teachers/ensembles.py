@@ -63,7 +63,7 @@ def members(models):
     Returns:
       Function of a batch to float32 [batch, members, classes].
     """
-    readers = [features.reader(model) for model in models]
+    readers = [features.forward_function(model) for model in models]
 
     def logits(batch):
         outputs = [read(batch, training=False)[0] for read in readers]

@@ -11,6 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kdtf import keras_private
+
 # keras.applications builders that take `include_preprocessing` normalise by themselves.
 BACKBONES = {
     "mobilenet_v2": (keras.applications.MobileNetV2, {}),
@@ -141,7 +143,7 @@ def set_batch_norm_momentum(model, momentum):
     """Sets the momentum of every batch norm in a model, nested ones too."""
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum!r}")
-    for layer in model._flatten_layers():
+    for layer in keras_private.all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
 

@@ -122,7 +122,7 @@ def main():
         reference = statistics.median(medians["float32"])
         for name, values in medians.items():
             p50 = statistics.median(values)
-            seen = subprocess_check.probe(files[name])
+            seen = subprocess_check.check_runs(files[name])
             outside = len(seen["nodes_outside"])
             print(
                 f"{name:<18} {p50:6.2f} ms ({min(values):.2f} to {max(values):.2f}), "

@@ -1,5 +1,7 @@
 """A continued training equals an uninterrupted one."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -63,3 +65,24 @@ def test_state_of_another_model_is_refused(tmp_path):
 def test_nothing_half_written_is_left(tmp_path):
     trained(tmp_path / "a.npz", 2)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_curves_of_earlier_versions_go_on_under_todays_names(tmp_path):
+    """Logs were once called hard_loss and soft_loss."""
+    trained(tmp_path / "a.npz", 5, stop_after=2)
+    with np.load(tmp_path / "a.npz") as archive:
+        arrays = dict(archive)
+    facts = json.loads(arrays["facts"].item())
+    facts["history"] = {
+        "hard_loss": [2.0, 1.0],
+        "soft_loss": [4.0, 3.0],
+        "val_hard_loss": [2.5, 1.5],
+    }
+    np.savez(tmp_path / "a.npz", **(arrays | {"facts": json.dumps(facts)}))
+    _, history, first = trained(tmp_path / "a.npz", 3)
+    assert first == 2 and len(history.pop("loss")) == 1
+    assert history == {
+        "label_loss": [2.0, 1.0],
+        "distillation_loss": [4.0, 3.0],
+        "val_label_loss": [2.5, 1.5],
+    }

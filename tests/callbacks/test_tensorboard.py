@@ -83,7 +83,7 @@ def trained(request, tmp_path_factory):
 def test_scalars_are_what_fit_logged(trained):
     folder, model, history, _ = trained
     found = read(folder)
-    assert {"loss", "hard_loss", "soft_loss", "accuracy", "val_loss"} <= set(history)
+    assert {"loss", "label_loss", "distillation_loss", "accuracy", "val_loss"} <= set(history)
     for name, logged in history.items():
         split = "validation" if name.startswith("val_") else "train"
         seen = values(found, f"{name.removeprefix('val_')}/{split}")

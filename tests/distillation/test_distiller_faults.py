@@ -67,8 +67,8 @@ def test_the_default_loss_is_hintons():
         student, teacher, alpha=0.5, temperature=2.0, optimizer=keras.optimizers.SGD(1.0)
     )
     logs = distiller.train_on_batch(np.ones((1, 1)), np.zeros(1, "int64"), return_dict=True)
-    np.testing.assert_allclose(logs["soft_loss"], 2 * math.log(3.0), rtol=1e-5)
-    np.testing.assert_allclose(logs["hard_loss"], math.log(10.0), rtol=1e-5)
+    np.testing.assert_allclose(logs["distillation_loss"], 2 * math.log(3.0), rtol=1e-5)
+    np.testing.assert_allclose(logs["label_loss"], math.log(10.0), rtol=1e-5)
     np.testing.assert_allclose(logs["loss"], math.log(3.0) + math.log(10.0) / 2, rtol=1e-5)
     step = student.get_weights()[0] - [[0.0, log9]]
     np.testing.assert_allclose(step, [[0.5 + 0.45, -0.5 - 0.45]], rtol=1e-5)
@@ -90,7 +90,7 @@ def test_weights_count_in_both_terms(weigh):
     logs = distiller.train_on_batch(images, labels, return_dict=True, **kwargs)
     assert abs(reference.weighted_mean(soft, weights) / soft.mean() - 1) > 0.1
     np.testing.assert_allclose(
-        [logs["soft_loss"], logs["hard_loss"]],
+        [logs["distillation_loss"], logs["label_loss"]],
         [reference.weighted_mean(soft, weights), reference.weighted_mean(hard, weights)],
         rtol=1e-4,
     )
@@ -128,9 +128,9 @@ def test_regularisers_and_add_loss_count_once_whatever_alpha(alpha):
     # Twice, to see that losses of an earlier step are gone.
     for _ in range(2):
         evaluated = distiller.test_on_batch(x, y, return_dict=True)
-        np.testing.assert_allclose(evaluated["loss"] - evaluated["hard_loss"], extra, rtol=1e-3)
+        np.testing.assert_allclose(evaluated["loss"] - evaluated["label_loss"], extra, rtol=1e-3)
     logs = distiller.train_on_batch(x, y, return_dict=True)
-    mixed = alpha * logs.get("soft_loss", 0.0) + (1 - alpha) * logs["hard_loss"]
+    mixed = alpha * logs.get("distillation_loss", 0.0) + (1 - alpha) * logs["label_loss"]
     np.testing.assert_allclose(logs["loss"] - mixed, extra, rtol=1e-3)
 
 
@@ -214,7 +214,7 @@ def test_the_teacher_may_take_other_sizes_and_dtypes():
     student_logits = conv_net(2, size=6)(smaller, training=True)
     want = reference.soft_target_kl(teacher_logits, student_logits, 4.0)
     logs = distiller.train_on_batch({"image": images}, labels, return_dict=True)
-    np.testing.assert_allclose(logs["soft_loss"], want.mean(), rtol=1e-3)
+    np.testing.assert_allclose(logs["distillation_loss"], want.mean(), rtol=1e-3)
     assert distiller.predict(images, verbose=0).shape == (BATCH, CLASSES)
 
 

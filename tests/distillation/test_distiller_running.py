@@ -74,7 +74,7 @@ def check_bit_for_bit(case):
     assert_same_weights(plain, student)
     want, got = histories
     assert {name: got[name] for name in want} == want
-    assert {name.removeprefix("val_") for name in set(got) - set(want)} == {"hard_loss"}
+    assert {name.removeprefix("val_") for name in set(got) - set(want)} == {"label_loss"}
 
 
 # Ways of running

@@ -8,10 +8,9 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdtf import export, plotting, quantize, students
+from kdtf import export, layer_graph, plotting, quantize, students
 from kdtf.export import layer_errors
 from kdtf.export.layer_errors import LayerError
-from kdtf.quantize import folding
 
 IMAGE_TYPES = (tf.int8, tf.uint8, tf.float32)
 
@@ -61,7 +60,7 @@ def test_numbers_worked_by_hand(tmp_path, image):
     student.get_layer("logits").set_weights([kernel, bias])
     batch = photos(64, size=4)
     quantized = quantize.quantize_aware(student, [batch])
-    low, high = folding.output_range(quantized.get_layer("logits"))
+    low, high = layer_graph.output_range(quantized.get_layer("logits"))
 
     flat = np.float64(batch).reshape(64, 16)
     wanted = (flat / 127.5 - 1) @ kernel + bias
@@ -93,7 +92,7 @@ def test_model_and_file_tell_the_same(tiny):
     student, quantized, path = tiny
     of_model = layer_errors.compare_layers(student, quantized, photos())
     of_file = layer_errors.compare_layers(student, str(path), photos())
-    rounded = {layer.name for layer in quantized.layers if folding.output_range(layer)}
+    rounded = {layer.name for layer in quantized.layers if layer_graph.output_range(layer)}
     assert {"conv_relu", "separable_3_pointwise_relu", "avg_pool", "logits"} <= rounded
     assert by_name(of_model).keys() == by_name(of_file).keys() == rounded
     for errors in (of_model, of_file):

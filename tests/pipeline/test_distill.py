@@ -142,7 +142,7 @@ def test_an_online_teacher_is_asked_in_every_step(shards, teacher, config, tmp_p
     run = runs.begin(tmp_path / "live", live)
     run.train(DISTILLED)
     history = json.loads(run.directory.training_facts(DISTILLED).read_text())["history"]
-    assert np.isfinite(history["soft_loss"]).all()
+    assert np.isfinite(history["distillation_loss"]).all()
     assert run.cached is None and not run.directory.cache_facts.exists()
 
 

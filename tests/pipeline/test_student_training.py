@@ -29,7 +29,7 @@ class Trained:
 
     def evaluate(self, validation, **options):
         assert (validation, options["return_dict"]) == ("validation", True)
-        return {"hard_loss": 1.0}
+        return {"label_loss": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_training_that_made_the_student_worse_is_taken_back(after, kept, capsys)
 
     def fit():
         distiller.student.weights[0] += 1.0
-        return {"val_hard_loss": [0.5, after]}  # the last epoch counts
+        return {"val_label_loss": [0.5, after]}  # the last epoch counts
 
     facts = student_training.train_or_keep_calibrated(distiller, "validation", fit)
     assert facts["kept"] == kept
     assert facts["calibrated_val_loss"] == 1.0
-    assert facts["history"]["val_hard_loss"][-1] == after
+    assert facts["history"]["val_label_loss"][-1] == after
     expected = 1.0 if kept == "trained" else 0.0
     np.testing.assert_array_equal(distiller.student.weights[0], expected)
     assert f"{kept} student kept" in capsys.readouterr().out

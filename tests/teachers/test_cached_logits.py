@@ -72,13 +72,13 @@ def test_training_without_the_teacher_is_training_with_it(build, info, teacher, 
         ).history
         for distiller in (live, replayed)
     ]
-    assert histories[0]["soft_loss"][0] > 0.1
+    assert histories[0]["distillation_loss"][0] > 0.1
     before, one, other = (
         np.concatenate([weight.ravel() for weight in distiller.student.get_weights()])
         for distiller in (build(None), live, replayed)
     )
     assert np.linalg.norm(one - before) > 50 * np.linalg.norm(one - other)
-    for name in ("loss", "soft_loss", "hard_loss"):
+    for name in ("loss", "distillation_loss", "label_loss"):
         np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=2e-3)
     assert histories[0]["teacher_agreement"] == histories[1]["teacher_agreement"]
 
@@ -95,8 +95,8 @@ def test_photos_without_a_label_are_taught_by_the_cached_logits_alone(build, tea
     hard = reference.cross_entropy(np.maximum(labels, 0), student)[labels >= 0]
     soft = reference.soft_target_kl(x["teacher_logits"].numpy(), student, 3.0)
     logs = distiller.train_on_batch(x, y, weight, return_dict=True)
-    np.testing.assert_allclose(logs["hard_loss"], hard.sum() / PHOTOS, rtol=1e-4)
-    np.testing.assert_allclose(logs["soft_loss"], soft.mean(), rtol=1e-4)
+    np.testing.assert_allclose(logs["label_loss"], hard.sum() / PHOTOS, rtol=1e-4)
+    np.testing.assert_allclose(logs["distillation_loss"], soft.mean(), rtol=1e-4)
     want = 0.4 * hard.sum() / PHOTOS + 0.6 * soft.mean()
     np.testing.assert_allclose(logs["loss"], want, rtol=1e-4)
 
@@ -127,7 +127,7 @@ def test_an_ensemble_s_target_is_the_mean_of_its_members_probabilities(info, tea
     histories = [
         float_distiller(teacher)
         .fit(batches(info, cached), epochs=1, steps_per_epoch=5, shuffle=False, verbose=0)
-        .history["soft_loss"]
+        .history["distillation_loss"]
         for teacher in (teachers.members(models), None)
     ]
     np.testing.assert_allclose(*histories, rtol=2e-3)
@@ -169,7 +169,7 @@ def test_mixed_views_are_the_same_on_both_sides(info, teacher, tmp_path):
     matching.compile(keras.optimizers.SGD(1e-3))
     mixed = batches(info, cached, augmentation=augmentation)
     history = matching.fit(mixed, epochs=2, steps_per_epoch=5, shuffle=False, verbose=0).history
-    assert history["soft_loss"][1] < history["soft_loss"][0]
+    assert history["distillation_loss"][1] < history["distillation_loss"][0]
     with pytest.raises(ValueError):  # a loss on class numbers cannot take mixed labels
         float_distiller(None).fit(mixed, epochs=1, steps_per_epoch=1, verbose=0)
 
