@@ -104,6 +104,7 @@ class Flag(NamedTuple):
 
 
 def flags(configuration):
+    """list of `Flag`: the fields of a configuration."""
     docs = {}
     for each in reversed(configuration.__mro__[:-1]):
         docs |= _docs(each)

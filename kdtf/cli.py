@@ -48,14 +48,15 @@ def read(argv, program, description, *configurations, preset=None):
     argv, given = _remainder(argv, flags)
     if set(argv) & set(HELP):
         _show_help(program, description, flags, preset)
-    argv, lines = _without_bare(argv, flags)
+    argv, bare = _without_bare(argv, flags)
+    lines = [flag.problem([], f"needs a value{arguments.comma(flag.field.limit)}") for flag in bare]
     tokens, unknown = _tokens(program, flags, preset, argv)
     given |= tokens
     unknown_flags = [token for token in unknown if token.startswith("-")]
     lines += _unknown(unknown_flags or unknown, flags)
     if unknown_flags:  # their values may pass for other arguments
         flags = [flag for flag in flags if not flag.argument.positional]
-    values, wrong = _values(flags, given, preset)
+    values, wrong = _values([flag for flag in flags if flag not in bare], given, preset)
     lines += wrong
     if lines:
         return None, lines
@@ -137,18 +138,18 @@ def _remainder(argv, flags):
 
 
 def _without_bare(argv, flags):
-    """(argv without flags that lack their value, a line for each of those)."""
+    """(argv without flags that lack their value, these flags)."""
     by_name = {flag.name: flag for flag in flags if flag.takes_one}
-    kept, lines = [], []
+    kept, bare = [], []
     for place, token in enumerate(argv):
         flag = by_name.get(token.replace("_", "-"))
         following = argv[place + 1] if place + 1 < len(argv) else "--"
         number = following.lower() in ("-inf", "-infinity", "-nan")
         if flag and re.match(r"--?[A-Za-z]|--$", following) and not number:
-            lines.append(flag.problem([], f"needs a value{arguments.comma(flag.field.limit)}"))
+            bare.append(flag)
         else:
             kept.append(token)
-    return kept, lines
+    return kept, bare
 
 
 def _tokens(program, flags, preset, argv):

@@ -151,6 +151,10 @@ def test_everything_wrong_is_told(capsys):
     ]
 
 
+def test_a_required_flag_without_its_value_is_told_once(capsys):
+    assert refused(capsys, "--out") == ["--out: needs a value"]
+
+
 def test_positional_arguments(capsys):
     assert refused(capsys, configuration=Folder) == ["DIRECTORY: is required"]
     assert refused(capsys, "a", "b", configuration=Folder) == ["b: unexpected argument"]
