@@ -2,6 +2,7 @@
 
 EpochCheckpoint     exact resume after a killed process
 TensorBoardFigures  curves, confusion, reliability and the hardest photos in TensorBoard
+write_hparams       a row of TensorBoard's tab of HParams
 """
 
 import lazy_loader

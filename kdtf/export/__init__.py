@@ -3,7 +3,7 @@
 to_tflite           a float or quantization-aware model as a file
 compare_with_keras  how far the file's answers are from the model's
 compare_layers      what rounding does to each layer
-predict             a file's answers for batches
+predict             a file's answers for batches; `Runner`, for one image after the other
 """
 
 import lazy_loader

@@ -1,14 +1,20 @@
 """Measures of a classifier, from logits and labels: NumPy in, plain numbers out.
 
-    classification        top_k_accuracy, macro_f1_score, per_class_recall, evaluate, ...
+    classification        evaluate (all of them), top_k_accuracy, label_ranks, macro_f1_score,
+                          per_class_recall, worst_decile_recall, negative_log_likelihood,
+                          brier_score_loss, teacher_agreement, correct_by_group
     class_groups          head_classes, mid_classes, tail_classes
-    calibration           expected_calibration_error, reliability_curve, temperature_scaling
-    selective_prediction  risk_coverage_curve, confidence_threshold
+    calibration           expected_calibration_error, classwise_calibration_error,
+                          reliability_curve, fit_temperature, temperature_scaling
+    selective_prediction  risk_coverage_curve, area_under_risk_coverage, confidence_threshold,
+                          answered
     slices                slice_accuracy, slice_differences
-    comparison            paired_difference, paired_bootstrap, seed_difference
+    comparison            verdict, paired_difference, paired_bootstrap, seed_difference,
+                          needed_seeds, needed_test_examples
     error_analysis        what is mistaken for what
     displays              draw_confusion, draw_reliability
-    intervals, bootstrap  proportion_interval, mean_interval, BootstrapStatistics
+    intervals, bootstrap  mean_interval, proportion_interval, bootstrap_interval,
+                          BootstrapStatistics
 
 Nothing here imports TensorFlow.
 """

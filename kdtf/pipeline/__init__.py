@@ -1,5 +1,6 @@
 """The main job: teacher, students, 8 bits, files, measures and report of one run directory.
 
+DistillConfig, TeacherConfig  what decides a run, and a teacher
 RunDirectory          where each file of a run lies
 Truth, read_truth     what is known about the images that files are measured on
 Evaluation            what the exported files answer, and what is measured from that
@@ -15,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["distill", "retrain", "sweep", "teacher_training"],
     submod_attrs={
+        "config": ["DistillConfig", "TeacherConfig"],
         "evaluation": ["Evaluation", "Truth", "read_truth"],
         "run_directory": ["RunDirectory"],
     },

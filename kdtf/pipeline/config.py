@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Interval, MinLen
 
 from kdtf import data, files, limits
 from kdtf.arguments import Argument, Preset
-from kdtf.benchmark import native
+from kdtf.benchmark import android
 
 BACKBONES = ("mobilenet_v2", "mobilenet_v3_large", "efficientnet_v2_b0", "efficientnet_v2_s")
 RESNETS = ("resnet14_v2", "resnet18_v2")
@@ -157,7 +157,7 @@ class DistillConfig:
     """of initial weights, order and views"""
     benchmark_binary: Annotated[str | None, Argument("FILE", files.check_file)] = None
     """TensorFlow Lite's native benchmark_model"""
-    adb: Annotated[str | None, Argument("SERIAL", native.chosen_device, bare="")] = None
+    adb: Annotated[str | None, Argument("SERIAL", android.chosen_device, bare="")] = None
     """measure latency on the Android phone that adb knows; with --benchmark-binary"""
     taskset: Annotated[str | None, Argument("MASK", check_mask)] = None
     """with --adb: cores to run on, in hex, such as f0"""

@@ -1,8 +1,9 @@
 """Studies: many pairs of students under many conditions, and what distillation gained.
 
-Condition, Job  what a pair of students is trained under, and one training
+conditions      Condition, Job: what a pair of students is trained under, and one training
+StudyConfig     what every training has in common
 Trainer         trains and measures students, from views in memory
-read_views      the views, and what teachers say about them
+read_views      the views, and what teachers say about them, each by a `Reader`
 Study           a study's directory, plan and run
 effects         the gains: intervals, a table, curves
 """
@@ -14,8 +15,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["conditions", "effects"],
     submod_attrs={
         "conditions": ["Condition", "Job"],
+        "config": ["StudyConfig"],
         "study": ["Study"],
-        "trainer": ["Settings", "Trainer"],
+        "trainer": ["Trainer"],
         "view_cache": ["Reader", "read_views"],
     },
 )
