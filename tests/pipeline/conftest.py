@@ -92,10 +92,10 @@ def _run(directory, config):
     finished = (directory / "models" / "baseline.keras").stat().st_mtime_ns
     brief = functools.partial(benchmark.benchmark, runs=20, warmup=2, repeats=1)
     # In 8 bits a student of 24 steps may say the same of all that it is shown.
-    lenient = subprocess_check._PROBE.replace('"constant": all(', '"constant": False and all(')
-    assert lenient != subprocess_check._PROBE
+    lenient = subprocess_check._INFERENCES.replace('"constant": all(', '"constant": False and all(')
+    assert lenient != subprocess_check._INFERENCES
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "benchmark", brief)
-        patch.setattr(subprocess_check, "_PROBE", lenient)
+        patch.setattr(subprocess_check, "_INFERENCES", lenient)
         distill.distill(directory, config)
     assert (directory / "models" / "baseline.keras").stat().st_mtime_ns == finished
