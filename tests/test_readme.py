@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import keras
+import pytest
 from solid_photos import COLOURS, encode_solid, photos
 
+from kdtf import __main__ as command_line
 from kdtf.export import flatbuffer
 from tfrecords_tools.shards import write_dataset
 
@@ -58,6 +60,7 @@ def test_the_example_for_several_hosts_runs_on_one(tmp_path):
     )
     before = """
 import keras
+import pytest
 from kdtf import students
 
 def small(classes, side):  # the real one would take minutes
@@ -74,6 +77,7 @@ small(3, 224).save("teacher.keras")
 def test_the_cached_logits_example_runs(tmp_path):
     before = """
 import keras
+import pytest
 import kdtf
 from kdtf import data, students, teachers
 from tfrecords_tools import synthetic
@@ -92,3 +96,27 @@ def test_ci_runs_the_readme_s_test_command():
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
     assert "pip install -e '.[test]' && pytest" in readme
     assert "-e '.[test]'\n" in ci and "\npytest" in ci
+
+
+def commands():
+    """(command, its flags) of every call of kdtf in a block of shell code."""
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for block in re.findall(r"```(?:sh)?\n(.*?)```", path.read_text(), re.DOTALL):
+            for call in re.findall(r"^kdtf (.*)", block.replace("\\\n", " "), re.MULTILINE):
+                parts = call.split(" #")[0].split(" -- ")
+                command = parts[0].split()[0]
+                # What stands behind `--` is for the main job.
+                for name, part in zip((command, "distill"), parts, strict=False):
+                    before_runner = part.split("--runner ")[0]
+                    yield name, re.findall(r"(?:^|\s)(--[a-z0-9-]+)", before_runner)
+
+
+def test_the_commands_in_the_docs_have_these_flags(capsys):
+    calls = list(commands())
+    assert len(calls) > 15
+    for command in sorted({command for command, _ in calls}):
+        with pytest.raises(SystemExit):
+            command_line.main([command, "--help"])
+        known = set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out))
+        used = {flag for name, flags in calls if name == command for flag in flags}
+        assert used <= known, f"kdtf {command}: {sorted(used - known)}"

@@ -71,7 +71,7 @@ class DatasetInfo:
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} does not exist: build the data set with "
-                "`python -m tfrecords_tools.build --source DIR --out DIR`"
+                "`kdtf build --source DIR --out DIR`"
             )
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))

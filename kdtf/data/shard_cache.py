@@ -45,5 +45,5 @@ def _copy(path, copy, sha256):
         if digest != sha256:
             raise ValueError(
                 f"{path} has sha256 {digest}, dataset.json says {sha256}: the shard has changed "
-                "or is damaged; `python -m tfrecords_tools.validate` checks all of them"
+                "or is damaged; `kdtf validate` checks all of them"
             )

@@ -1,6 +1,6 @@
 """A teacher's logits for the very views that a student will see, on disk beside the shards.
 
-`python -m tfrecords_tools.cache_logits` writes them, `data.training_batches(cached_logits=...)`
+`kdtf cache-logits` writes them, `data.training_batches(cached_logits=...)`
 replays them. A directory holds `logits.json` and, for each shard of one split, a file of the same
 name and order whose records are `tf.train.Example`s with
 
@@ -66,7 +66,7 @@ class CachedLogits:
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} does not exist: write it with "
-                "`python -m tfrecords_tools.cache_logits --data DIR --teacher PATH --out DIR`"
+                "`kdtf cache-logits --data DIR --teacher PATH --out DIR`"
             )
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))

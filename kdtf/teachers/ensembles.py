@@ -82,7 +82,7 @@ def load_members(paths, classes=None):
     """The models of `.keras` files.
 
     Args:
-      paths: the files; `<name>.json` beside one, where `recipes/train_teacher.py` wrote it, names
+      paths: the files; `<name>.json` beside one, where `kdtf teacher` wrote it, names
         the classes it was trained on.
       classes: the class names that they must know, in order; None = not checked.
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from kdtf.data import augment
 
-REWRITE = "write them again with `python -m tfrecords_tools.cache_logits` into another --out"
+REWRITE = "write them again with `kdtf cache-logits` into another --out"
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def write_shard(path, info, settings, shard, score, progress=lambda images: None
     if len(ids) != entry.examples:
         raise ValueError(
             f"{info.directory / entry.file} has {len(ids)} records, {data.MANIFEST} says "
-            f"{entry.examples}: check it with `python -m tfrecords_tools.validate`"
+            f"{entry.examples}: check it with `kdtf validate`"
         )
     arrays = [_by_example(parts, settings.views) for parts in zip(*encoded, strict=True)]
     with files.atomic_write(path) as partial:

@@ -1,6 +1,6 @@
 """What keeping k logits costs: the error of decoded soft targets over k and temperature.
 
-    python -m tfrecords_tools.cache_logits --data shards/ --teacher teacher.keras --views 1 \\
+    kdtf cache-logits --data shards/ --teacher teacher.keras --views 1 \\
         --top-k 1000000 --out all-logits/
     python tests/benchmarks/top_k_error.py --data shards/ --logits all-logits/
 

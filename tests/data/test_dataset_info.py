@@ -84,5 +84,5 @@ def test_broken_manifests_are_refused(tmp_path, text, message):
 
 
 def test_an_absent_manifest_says_what_to_do(tmp_path):
-    with pytest.raises(FileNotFoundError, match="tfrecords_tools.build"):
+    with pytest.raises(FileNotFoundError, match="kdtf build"):
         data.DatasetInfo.load(tmp_path)

@@ -202,7 +202,7 @@ def test_spoiled_caches_are_refused(info, cached, tmp_path):
         with pytest.raises(ValueError, match=message):
             CachedLogits.load(folder, info)
     (folder / "logits.json").unlink()
-    with pytest.raises(FileNotFoundError, match="tfrecords_tools.cache_logits"):
+    with pytest.raises(FileNotFoundError, match="kdtf cache-logits"):
         CachedLogits.load(folder, info)
 
 
