@@ -16,7 +16,6 @@ the same command. With `--runner` the shards are written on Apache Beam, byte fo
 source and `--out` must then be on a file system that all workers see under the same path.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +24,7 @@ from annotated_types import Ge, Interval
 
 from kdtf import cli, files, limits
 from kdtf.arguments import Argument
-from kdtf.data import beam_runner
+from kdtf.data import beam_runner, resumable
 
 
 def build(
@@ -66,17 +65,20 @@ def build(
 
     Raises:
       ValueError: the source cannot be read, or has photos without a split and none is asked for;
-        `runner` does not begin with a name, or `workers` is given too.
+        `runner` does not begin with a name, or `workers` is given too; `out` holds anything but
+        what an interrupted call began.
+      FileExistsError: `out` holds a finished data set.
       ModuleNotFoundError: a runner without Apache Beam.
     """
     # Here: a command line's help needs none of it.
-    from tfrecords_tools import sources
-    from tfrecords_tools.shards import write_dataset
+    from tfrecords_tools import shards, sources
 
+    shards.check_out(out)
     engine = beam_runner.Engine(runner, out) if runner is not None else None
-    spool = Path(out).absolute() / ".photos"  # absolute, as are all paths: workers start elsewhere
+    spool = Path(out).absolute() / resumable.SPOOL  # absolute, as all: workers start elsewhere
     root = Path(root).absolute() if root else None
     if str(source).startswith("tfds:"):
+        resumable.begin(out, shards.MADE, [spool.name], shards.Written)
         photos, classes = sources.from_tfds(str(source).removeprefix("tfds:"), spool, data_dir)
     elif lists:
         folder = Path(source).absolute()
@@ -95,7 +97,7 @@ def build(
             "add --split train=0.8,val=0.1,test=0.1"
         )
     photos = sources.assign_splits(photos, split_fractions, seed) if split_fractions else photos
-    result = write_dataset(
+    return shards.write_dataset(
         out,
         photos,
         sources.JpegEncoder(max_side, quality),
@@ -105,8 +107,6 @@ def build(
         seed=seed,
         engine=engine,
     )
-    shutil.rmtree(spool, ignore_errors=True)
-    return result
 
 
 def summary(info, duplicates, shown=10):

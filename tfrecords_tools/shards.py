@@ -27,6 +27,7 @@ from kdtf.data import resumable
 from tfrecords_tools.duplicates import Fingerprint, difference_hash, find_duplicates
 
 SPLITS_ORDER = ("train", "val", "test")
+MADE = "a data set"
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def write_dataset(
       ValueError: no photos, an id that occurs twice, a label outside `classes`; `workers` beside
         an engine, which has its own.
       FileExistsError: `out` holds a finished data set.
+      ValueError: `out` holds anything but what an interrupted call began.
     """
     if engine is not None and workers is not None:
         raise ValueError(
@@ -145,22 +147,37 @@ def write_dataset(
     out = Path(out)
     photos = list(photos)
     _check_photos(photos, classes)
-    if (out / data.MANIFEST).exists():
-        raise FileExistsError(f"{out} already holds a data set: remove it or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    check_out(out)
     plan = _plan_shards(photos, examples_per_shard, seed)
+    resumable.begin(out, MADE, plan, Written)
     signature = _signature(plan, classes, encode)
     write = functools.partial(_write_resumably, out.absolute(), encode, classes)
     written = _write_all(out, plan, write, signature, engine or _processes(workers))
     info = _describe(out, photos, plan, written, classes)
-    resumable.remove_leftovers(out, plan)
     info.save()
+    resumable.finish(out, {*plan, data.MANIFEST})
     fingerprints = [
         fingerprint
         for name, members in plan.items()
         for fingerprint in written[name].fingerprints(members)
     ]
     return info, find_duplicates(fingerprints)
+
+
+def check_out(out):
+    """Refuses a folder in which no data set may be written.
+
+    Raises:
+      FileExistsError: it holds a finished data set.
+      ValueError: it holds anything but what an interrupted call began.
+    """
+    out = Path(out)
+    if (out / data.MANIFEST).exists():
+        info = data.DatasetInfo.load(out)
+        names = {shard.file for split in info.splits.values() for shard in split.shards}
+        resumable.finish(out, {*names, data.MANIFEST})  # of a call that was killed in doing so
+        raise FileExistsError(f"{out} already holds a data set: remove it or choose another --out")
+    resumable.check_folder(out, MADE, Written)
 
 
 def _describe(out, photos, plan, written, classes):

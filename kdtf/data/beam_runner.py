@@ -13,8 +13,7 @@ from typing import Annotated
 
 from kdtf import files
 from kdtf.arguments import Argument
-
-_PREFIX = ".beam-"
+from kdtf.data import resumable
 
 
 class Engine:
@@ -69,9 +68,9 @@ class Engine:
         """
         beam = self._beam
         self._folder.mkdir(parents=True, exist_ok=True)
-        for stale in self._folder.glob(f"{_PREFIX}*"):  # of a job that was killed
+        for stale in self._folder.glob(f"{resumable.BEAM}*"):  # of a job that was killed
             shutil.rmtree(stale)
-        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._folder) as work:
+        with tempfile.TemporaryDirectory(prefix=resumable.BEAM, dir=self._folder) as work:
             count = 0
             for count, item in enumerate(items, 1):
                 files.write_bytes(_item_path(work, count - 1), pickle.dumps((function, item)))

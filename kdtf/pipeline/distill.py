@@ -36,9 +36,11 @@ def distill(run_dir, config):
       (results as in `results.json`, path of `report.html`).
 
     Raises:
-      ValueError: the directory holds a run of other settings or of another format.
+      ValueError: the directory holds a run of other settings or of another format, or
+        `config.logits` holds something else.
     """
     run = RunDirectory(Path(run_dir))
+    logit_cache.check_folder(config)
     run_config.check_or_write(run.config, {"format": run_config.FORMAT} | asdict(config))
     progress = Progress(run, total=9 if config.online_teacher else 10)
 

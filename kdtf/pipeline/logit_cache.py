@@ -1,7 +1,28 @@
 """The teacher's part of a run, paid for once: its cached logits, and what they save."""
 
-from kdtf import files, formatting, teachers
+from kdtf import data, files, formatting, teachers
 from kdtf.pipeline.batches import steps_per_epoch
+from kdtf.teachers import logit_writer, top_k
+
+
+def check_folder(config):
+    """Refuses a `--logits` in which this run's logits neither are nor can go: before a teacher is.
+
+    Args:
+      config: `DistillConfig`.
+
+    Raises:
+      ValueError: the folder holds logits of other settings, or anything but logits.
+    """
+    if config.logits is None or config.online_teacher or config.data is None:
+        return
+    info = data.DatasetInfo.load(config.data)
+    logit_writer.check_folder(
+        config.logits,
+        info,
+        views=config.views,
+        kept=top_k.kept(len(info.classes), config.top_k),
+    )
 
 
 def open_or_write(run, config, info, teacher):

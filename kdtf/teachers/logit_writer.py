@@ -5,6 +5,7 @@ Apache Beam runner. A call that was killed is continued by the same call; at the
 scored again and compared with what was stored.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from kdtf.teachers.logit_settings import Settings
 from kdtf.teachers.scorer import Scorer
 from kdtf.teachers.teacher_views import sample_views, view_batches
 from kdtf.teachers.top_k import Encoded, encode, kept
+
+MADE = "cached logits"
 
 
 def make_settings(info, models, *, views, top_k, image_size, split, seed, augmentation):
@@ -42,6 +45,26 @@ def make_settings(info, models, *, views, top_k, image_size, split, seed, augmen
         views=views,
         kept=kept(len(info.classes), top_k),
     )
+
+
+def check_folder(directory, info, *, split="train", **settings):
+    """Refuses a folder in which no logits of a data set can be, or be written, before work begins.
+
+    Args:
+      directory: the folder.
+      info: `data.DatasetInfo`.
+      split: name of the split.
+      **settings: of `logit_settings.Settings`, as far as they are known already.
+
+    Raises:
+      ValueError: it holds logits of other settings, or anything but what an interrupted call began.
+    """
+    directory = Path(directory)
+    if (directory / MANIFEST).exists():
+        stored = CachedLogits.load(directory, info).settings
+        stored.check_equal(dataclasses.replace(stored, split=split, **settings), directory)
+    else:
+        resumable.check_folder(directory, MADE, data.Shard)
 
 
 def default_directory(info, settings):
@@ -129,8 +152,8 @@ def cache_logits(
 
     Raises:
       ModuleNotFoundError: a runner was named, but Apache Beam is not installed.
-      ValueError: `out` holds logits of other settings; a runner without paths; what `write_shard`
-        and `verify` refuse.
+      ValueError: `out` holds logits of other settings, or anything but what an interrupted call
+        began; a runner without paths; what `write_shard` and `verify` refuse.
     """
     if runner is not None and not paths:
         raise ValueError("workers of a runner load the teachers from files: give their paths")
@@ -145,11 +168,13 @@ def cache_logits(
         augmentation=augmentation,
     )
     out = Path(out) if out else default_directory(info, settings)
+    names = [shard.file for shard in info.split(split).shards]
     if (out / MANIFEST).exists():
         cached = CachedLogits.load(out, info)
         cached.settings.check_equal(settings, out)
+        resumable.finish(out, {*names, MANIFEST})  # of a call that was killed in doing so
         return cached, 0
-    out.mkdir(parents=True, exist_ok=True)
+    resumable.begin(out, MADE, names, data.Shard, settings.key())
     score = Scorer(models, info, batch_size)
     signature = f"{settings.key()} TensorFlow {tf.__version__}"
     scored = 0
@@ -160,7 +185,7 @@ def cache_logits(
     difference = verify(cached, info, score)
     tqdm.write(f"{out}: a sample scored again differs by {difference:.2g} at most")
     write_manifest(out, info, settings, shards)
-    resumable.remove_leftovers(out, {shard.file for shard in shards})
+    resumable.finish(out, {*names, MANIFEST})
     return cached, scored + scored_here
 
 

@@ -1,11 +1,13 @@
 """The teacher's cached logits in a run: what they cost, and what they save."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import runs
 
-from kdtf.pipeline import logit_cache
+from kdtf.pipeline import distill, logit_cache, teacher
 
 
 def test_the_run_says_what_the_cache_saved(run, shards, config, tmp_path):
@@ -21,3 +23,22 @@ def test_the_run_says_what_the_cache_saved(run, shards, config, tmp_path):
     assert other.cache_facts["images_saved"] == 3 * (photos // 16) * 16
     assert other.cache_facts["seconds_saved"] > 0
     assert "Saved: " in logit_cache.summary(other.cache_facts)
+
+
+def test_a_folder_that_holds_anything_else_is_refused_before_a_teacher_is_trained(
+    run, shards, config, tmp_path, monkeypatch
+):
+    """Not a byte of it changes, and the run's directory is free for another try."""
+    monkeypatch.setattr(teacher, "load_or_train_teacher", None)
+    before = {path.name: path.stat().st_mtime_ns for path in shards.directory.iterdir()}
+    cached = json.loads((run / "cache.json").read_text())["directory"]
+    for folder, message in (
+        (shards.directory, "is not empty.*'dataset.json'"),
+        (run, "is not empty.*'config.json'"),
+        (cached, "cached with views = 3, asked for is 5"),
+    ):
+        asked = replace(config, teacher=("train",), views=5, logits=str(folder))
+        with pytest.raises(ValueError, match=message):
+            distill.distill(tmp_path / "run", asked)
+    assert not (tmp_path / "run").exists()
+    assert {path.name: path.stat().st_mtime_ns for path in shards.directory.iterdir()} == before

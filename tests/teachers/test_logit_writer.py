@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from noise_shards import batches, copied, small_teacher
+from noise_shards import batches, copied, small_teacher, write_photos
 
 from kdtf import data, teachers
 from kdtf.data import augment, resumable
@@ -110,3 +110,47 @@ def test_a_finished_shard_that_was_damaged_is_written_again(info, teacher, cache
 def test_a_runner_needs_the_teachers_files(info, teacher, tmp_path):
     with pytest.raises(ValueError, match="give their paths"):
         teachers.cache_logits(info, [teacher], out=tmp_path / "more", runner=["DirectRunner"])
+
+
+def snapshot(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+@pytest.mark.parametrize("where", ["its own shards", "another data set", "a folder above"])
+def test_logits_never_go_where_anything_else_lies(where, info, teacher, tmp_path):
+    other = write_photos(tmp_path / "sets" / "other", seed=3)
+    out = {
+        "its own shards": info.directory,
+        "another data set": other.directory,
+        "a folder above": tmp_path / "sets",
+    }[where]
+    before = snapshot(out)
+    with pytest.raises(ValueError, match="is not empty.*cached logits.*Nothing was changed"):
+        teachers.cache_logits(info, [teacher], views=1, batch_size=4, out=out)
+    assert snapshot(out) == before
+
+
+def test_unfinished_logits_of_other_settings_stay(info, teacher, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logit_writer, "verify", killed)
+    with pytest.raises(KeyboardInterrupt):
+        teachers.cache_logits(info, [teacher], views=1, batch_size=4, out=tmp_path / "out")
+    monkeypatch.undo()
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(ValueError, match="began with other settings"):
+        teachers.cache_logits(info, [teacher], views=2, batch_size=4, out=tmp_path / "out")
+    with pytest.raises(ValueError, match="holds cached logits that an interrupted .* a data set"):
+        write_photos(tmp_path / "out")
+    assert snapshot(tmp_path / "out") == before
+    _, scored = teachers.cache_logits(info, [teacher], views=1, batch_size=4, out=tmp_path / "out")
+    assert scored == 0
+
+
+def test_a_folder_is_checked_before_a_teacher_is_there(info, cached):
+    logit_writer.check_folder(cached.directory, info, views=3)
+    with pytest.raises(ValueError, match="cached with views = 3, asked for is 5"):
+        logit_writer.check_folder(cached.directory, info, views=5)
+    with pytest.raises(ValueError, match="is not empty"):
+        logit_writer.check_folder(info.directory, info)

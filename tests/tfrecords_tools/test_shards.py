@@ -104,17 +104,53 @@ def test_a_killed_process_leaves_nothing_that_counts(tmp_path):
     """What kill -9 leaves: a shard without its facts, a half-written one, half-written facts."""
     whole, _ = write(tmp_path / "whole", tmp_path)
     broken = tmp_path / "broken"
-    broken.mkdir()
+    order = encoded_since(tmp_path)
+    with pytest.raises(KeyboardInterrupt):  # of another plan
+        write(broken, tmp_path, encode=Flaky(str(tmp_path), fails=order[4]), examples_per_shard=2)
+    assert (broken / "train-00000-of-00006.tfrecord").exists()
+    with pytest.raises(KeyboardInterrupt):
+        write(broken, tmp_path, encode=Flaky(str(tmp_path), fails=order[0]))
     name = whole.splits["train"].shards[0].file
     raw = (tmp_path / "whole" / name).read_bytes()
     (broken / name).write_bytes(raw[:100])
     (broken / f".partial-4242-{name}").write_bytes(raw[:50])
     (broken / f".partial-4242-.{name}.json").write_text("{")
-    (broken / "train-00000-of-00099.tfrecord").write_bytes(raw)  # of another plan
-    (broken / ".train-00000-of-00099.tfrecord.json").write_text("{}")
-    (broken / "notes.txt").write_text("not ours")
     write(broken, tmp_path)
-    assert contents(broken) == contents(tmp_path / "whole") | {"notes.txt": b"not ours"}
+    assert contents(broken) == contents(tmp_path / "whole")
+
+
+def test_a_call_of_an_earlier_version_is_continued(tmp_path):
+    """It left no note of what it had begun, but one beside each finished shard."""
+    order = interrupt_after_one_shard(tmp_path / "set", tmp_path)
+    (tmp_path / "set" / ".unfinished.json").unlink()
+    write(tmp_path / "set", tmp_path)
+    assert encoded_since(tmp_path) == order[4:]
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
+FOREIGN = ("train-00000-of-00003.tfrecord", "cifar-00000-of-00001.tfrecord-00000-of-00001", "a.txt")
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_folder_that_holds_anything_else_is_refused(name, tmp_path):
+    out = tmp_path / "set"
+    out.mkdir()
+    (out / name).write_bytes(b"someone's")
+    with pytest.raises(ValueError, match=f"is not empty.*{name}"):
+        write(out, tmp_path)
+    assert contents(out) == {name: b"someone's"}
+    assert encoded_since(tmp_path) == []
+
+
+def test_what_a_call_killed_while_tidying_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards.resumable, "finish", lambda *_: None)
+    write(tmp_path / "set", tmp_path)
+    assert (tmp_path / "set" / ".unfinished.json").exists()
+    monkeypatch.undo()
+    with pytest.raises(FileExistsError, match="already holds a data set"):
+        write(tmp_path / "set", tmp_path)
+    write(tmp_path / "whole", tmp_path)
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
 
 
 def interrupt_after_one_shard(out, tmp_path):
