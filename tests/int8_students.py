@@ -86,6 +86,7 @@ STUDENTS = {
     "cifar_cnn": students.cifar_cnn,
     "mobilenet": mobilenet,
     "metadata": lambda: mobilenet(metadata={"region": 3, "cam": 4}),
+    "one column": lambda: mobilenet(metadata={"region": 3}),
 }
 
 

@@ -134,6 +134,8 @@ class _Walk:
         if isinstance(layer, tf_keras.layers.ReLU):
             x = _Value(x.emitted()) if isinstance(x, _Linear) else x
             return _Value(tf.nn.relu(x.tensor), x.scale)
+        if isinstance(layer, tf_keras.layers.Activation):  # a Concatenate of one
+            return x
         if isinstance(layer, tf_keras.layers.Embedding):
             return _Value(self._embedded(node, x.tensor))
         if isinstance(layer, tf_keras.layers.GlobalAveragePooling2D):

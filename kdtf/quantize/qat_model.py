@@ -159,7 +159,7 @@ class _Lowering:
         if kind is keras.layers.InputLayer:
             shape = layer.batch_shape[1:]
             return tf_keras.Input(shape, dtype=layer.dtype, name=layer.name)
-        x = inputs[0] if len(inputs) == 1 and kind is not keras.layers.Concatenate else inputs
+        x = inputs[0] if len(inputs) == 1 else inputs
         if kind in _LINEAR:
             return self._linear(node)(x)
         if kind is keras.layers.Activation:
@@ -186,6 +186,9 @@ class _Lowering:
             raise ValueError(
                 f"layer {layer.name!r} joins {len(inputs)} tensors, phones join 2: use two layers"
             )
+        if kind is keras.layers.Concatenate and len(inputs) == 1:  # tf_keras refuses to join one
+            single = tf_keras.layers.Activation("linear", name=layer.name)
+            return _annotated(single, output=fake_quant.Activation())(x)
         if kind in _COMBINING:
             return _annotated(_rebuilt(layer), output=fake_quant.Activation())(x)
         raise ValueError(
