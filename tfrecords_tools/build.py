@@ -11,9 +11,11 @@
 
 A source is a folder with one sub-folder per class (or per split, then class), a CSV with the
 columns `path` and `label` and any metadata columns (empty = missing), the same split over lists,
-or a TensorFlow Datasets name. Nothing is left half-written: an interrupted build is continued by
-the same command. With `--runner` the shards are written on Apache Beam, byte for byte the same;
-source and `--out` must then be on a file system that all workers see under the same path.
+or a TensorFlow Datasets name. Every photo is opened before work begins: what is no image is listed
+and left out, damaged photos are refused, all of them by name (`--skip-broken` leaves them out).
+Nothing is left half-written: an interrupted build is continued by the same command. With
+`--runner` the shards are written on Apache Beam, byte for byte the same; source and `--out` must
+then be on a file system that all workers see under the same path.
 """
 
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from annotated_types import Ge, Interval
 from kdtf import cli, files, limits
 from kdtf.arguments import Argument
 from kdtf.data import beam_runner, resumable
+from tfrecords_tools.splits import parse_fractions
 
 
 def build(
@@ -42,6 +45,8 @@ def build(
     seed=0,
     data_dir=None,
     runner=None,
+    skip_broken=False,
+    report=lambda line: None,
 ):
     """Builds a data set; the arguments are those of the command line.
 
@@ -51,7 +56,8 @@ def build(
       lists: {split: list file}, relative to the folder `source`, or None.
       class_names: CSV (name, number) for numeric labels, relative to `source` too, or None.
       root: folder that a CSV's relative paths start from; the CSV's own if None.
-      split_fractions: {split: fraction} for photos whose split the source does not say, or None.
+      split_fractions: {split: fraction} for photos whose split the source does not say, or for all
+        where it has training photos only; or None.
       max_side: longest side of a stored photo in pixels, or None.
       quality: JPEG quality of what must be re-encoded.
       examples_per_shard: photos per shard.
@@ -59,54 +65,77 @@ def build(
       seed: of split and order.
       data_dir: where TensorFlow Datasets keeps its files, or None.
       runner: name of a Beam runner and its pipeline options, list of str; None = this machine.
+      skip_broken: leave damaged photos out instead of refusing them.
+      report: called with a line of text for each kind of thing that was left out or looks odd.
 
     Returns:
       (`kdtf.data.DatasetInfo`, list of `tfrecords_tools.duplicates.Duplicate`).
 
     Raises:
-      ValueError: the source cannot be read, or has photos without a split and none is asked for;
+      ValueError: the source cannot be read as meant (see `folders` and `lists`); photos without a
+        split and no fractions, or fractions where every photo has one; damaged photos, all named;
         `runner` does not begin with a name, or `workers` is given too; `out` holds anything but
         what an interrupted call began.
       FileExistsError: `out` holds a finished data set.
       ModuleNotFoundError: a runner without Apache Beam.
     """
     # Here: a command line's help needs none of it.
-    from tfrecords_tools import shards, sources
+    from tfrecords_tools import engines, inspection, shards, sources, splits
 
     shards.check_out(out)
-    engine = beam_runner.Engine(runner, out) if runner is not None else None
-    spool = Path(out).absolute() / resumable.SPOOL  # absolute, as all: workers start elsewhere
-    root = Path(root).absolute() if root else None
-    if str(source).startswith("tfds:"):
-        resumable.begin(out, shards.MADE, [spool.name], shards.Written)
-        photos, classes = sources.from_tfds(str(source).removeprefix("tfds:"), spool, data_dir)
-    elif lists:
-        folder = Path(source).absolute()
-        lists = {split: folder / name for split, name in lists.items()}
-        class_names = folder / class_names if class_names else None
-        photos, classes = sources.from_lists(lists, root or folder, class_names)
-    elif Path(source).is_dir():
-        photos, classes = sources.from_folders(Path(source).absolute())
-    elif Path(source).is_file():
-        photos, classes = sources.from_lists({"": Path(source).absolute()}, root, class_names)
-    else:
-        raise ValueError(f"{source} is neither a folder, a CSV file nor tfds:NAME")
-    if split_fractions is None and any(not photo.split for photo in photos):
-        raise ValueError(
-            f"{source} does not say which split a photo belongs to: "
-            "add --split train=0.8,val=0.1,test=0.1"
-        )
-    photos = sources.assign_splits(photos, split_fractions, seed) if split_fractions else photos
+    run = beam_runner.Engine(runner, out) if runner is not None else None
+    engine = engines.chosen(run, workers)
+    if run is not None:
+        resumable.begin(out, shards.MADE, [], shards.Written)
+    listing = _listing(source, out, lists, class_names, root, data_dir)
+    photos = splits.divide(listing.photos, split_fractions, seed)
+    shards.check_photos(photos, listing.classes)
+    encode = sources.JpegEncoder(max_side, quality)
+    is_folder = not lists and Path(source).is_dir()
+    found = inspection.inspect(listing.photos, encode, engine, skip_strays=is_folder)
+    if found.broken and not skip_broken:
+        raise ValueError(inspection.refusal(found.broken, len(listing.photos)))
+    for line in inspection.report_lines(listing, found):
+        report(line)
+    classes = listing.classes
+    if is_folder:  # which say what classes there are by their photos alone
+        present = {photo.label for photo in found.photos}
+        for name in sorted(set(classes) - present):
+            report(f"left out, class without photos: {name!r}")
+        classes = tuple(name for name in classes if name in present)
     return shards.write_dataset(
         out,
-        photos,
-        sources.JpegEncoder(max_side, quality),
+        splits.divide(found.photos, split_fractions, seed),
+        encode,
         classes=classes,
         examples_per_shard=examples_per_shard,
         workers=workers,
         seed=seed,
-        engine=engine,
+        engine=run,
     )
+
+
+def _listing(source, out, lists, class_names, root, data_dir):
+    """The `listing.Listing` of a source; the arguments are those of `build`."""
+    from tfrecords_tools import folders, shards, sources
+    from tfrecords_tools.listing import Listing
+    from tfrecords_tools.lists import from_lists
+
+    root = Path(root).absolute() if root else None  # as all paths: workers start elsewhere
+    if str(source).startswith("tfds:"):
+        spool = Path(out).absolute() / resumable.SPOOL
+        resumable.begin(out, shards.MADE, [spool.name], shards.Written)
+        name = str(source).removeprefix("tfds:")
+        return Listing(*sources.from_tfds(name, spool, data_dir))
+    path = Path(source).absolute()
+    if lists:
+        lists = {split: path / name for split, name in lists.items()}
+        return from_lists(lists, root or path, path / class_names if class_names else None)
+    if path.is_dir():
+        return folders.from_folders(path, leave_out=[out])
+    if path.is_file():
+        return from_lists({"": path}, root, class_names)
+    raise ValueError(f"{source} is neither a folder, a CSV file nor tfds:NAME")
 
 
 def summary(info, duplicates, shown=10):
@@ -142,18 +171,6 @@ def summary(info, duplicates, shown=10):
     return "\n".join(lines)
 
 
-def parse_fractions(text):
-    """{"train": 0.8, ...} of "train=0.8,..."; ValueError if it is not of that form."""
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        fractions = {name.strip(): float(fraction) for name, fraction in pairs}
-    except ValueError:
-        raise ValueError(f"must be like train=0.8,val=0.1,test=0.1, got {text!r}") from None
-    if not min(fractions.values()) >= 0 or not abs(sum(fractions.values()) - 1) <= 1e-6:
-        raise ValueError(f"fractions must be at least 0 and sum to 1, got {text!r}")
-    return fractions
-
-
 def check_source(source):
     """Refuses what is neither a folder, a file nor tfds:NAME."""
     if not source.startswith("tfds:") and not Path(source).exists():
@@ -185,7 +202,8 @@ class BuildArguments:
     root: Annotated[str | None, Argument("DIR", check_directory)] = None
     """folder that a CSV's relative paths start from (default: the CSV's own)"""
     split: Annotated[str | None, Argument("FRACTIONS", parse_fractions)] = None
-    """fractions for photos without a split: train=0.8,val=0.1,test=0.1"""
+    """fractions for photos without a split, or of a source with train photos only:
+    train=0.8,val=0.1,test=0.1"""
     max_side: Annotated[int | None, Ge(1)] = None
     """shrink photos whose longer side exceeds this many pixels"""
     quality: Annotated[int, Interval(ge=1, le=100)] = 95
@@ -196,6 +214,8 @@ class BuildArguments:
     """processes of this machine (default: one per core)"""
     seed: Annotated[int, Ge(0)] = 0
     """of split and order"""
+    skip_broken: bool = False
+    """leave damaged photos out, all of which are listed first, instead of refusing them"""
     data_dir: Annotated[str | None, Argument("DIR", files.check_folder)] = None
     """where TensorFlow Datasets keeps its files"""
     runner: beam_runner.Runner = None
@@ -240,6 +260,8 @@ def main(argv=None):
             seed=arguments.seed,
             data_dir=arguments.data_dir,
             runner=arguments.runner,
+            skip_broken=arguments.skip_broken,
+            report=print,
         )
     print(summary(info, duplicates))
 

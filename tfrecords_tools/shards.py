@@ -6,11 +6,9 @@ beside its place and renamed, so a killed build leaves nothing half-written and 
 running it again.
 """
 
-import concurrent.futures
 import functools
 import hashlib
 import io
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,10 +21,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from kdtf import data, files
-from kdtf.data import resumable
+from kdtf.data import names, resumable
+from tfrecords_tools import engines
 from tfrecords_tools.duplicates import Fingerprint, difference_hash, find_duplicates
 
-SPLITS_ORDER = ("train", "val", "test")
 MADE = "a data set"
 
 
@@ -135,24 +133,20 @@ def write_dataset(
       (`kdtf.data.DatasetInfo`, list of `duplicates.Duplicate`).
 
     Raises:
-      ValueError: no photos, an id that occurs twice, a label outside `classes`; `workers` beside
-        an engine, which has its own.
+      ValueError: what `check_photos` refuses; `workers` beside an engine, which has its own.
       FileExistsError: `out` holds a finished data set.
       ValueError: `out` holds anything but what an interrupted call began.
     """
-    if engine is not None and workers is not None:
-        raise ValueError(
-            f"workers={workers!r} is for this machine's processes: tell the engine its own number"
-        )
+    run = engines.chosen(engine, workers)
     out = Path(out)
     photos = list(photos)
-    _check_photos(photos, classes)
+    check_photos(photos, classes)
     check_out(out)
     plan = _plan_shards(photos, examples_per_shard, seed)
     resumable.begin(out, MADE, plan, Written)
     signature = _signature(plan, classes, encode)
     write = functools.partial(_write_resumably, out.absolute(), encode, classes)
-    written = _write_all(out, plan, write, signature, engine or _processes(workers))
+    written = _write_all(out, plan, write, signature, run)
     info = _describe(out, photos, plan, written, classes)
     info.save()
     resumable.finish(out, {*plan, data.MANIFEST})
@@ -174,8 +168,8 @@ def check_out(out):
     out = Path(out)
     if (out / data.MANIFEST).exists():
         info = data.DatasetInfo.load(out)
-        names = {shard.file for split in info.splits.values() for shard in split.shards}
-        resumable.finish(out, {*names, data.MANIFEST})  # of a call that was killed in doing so
+        named = {shard.file for split in info.splits.values() for shard in split.shards}
+        resumable.finish(out, {*named, data.MANIFEST})  # of a call that was killed in doing so
         raise FileExistsError(f"{out} already holds a data set: remove it or choose another --out")
     resumable.check_folder(out, MADE, Written)
 
@@ -191,16 +185,24 @@ def _describe(out, photos, plan, written, classes):
     for split in sorted({photo.split for photo in photos}, key=_split_rank):
         members = [photo for photo in photos if photo.split == split]
         counts = Counter(photo.label for photo in members)
-        names = [name for name, shard_photos in plan.items() if shard_photos[0].split == split]
+        own = [name for name, shard_photos in plan.items() if shard_photos[0].split == split]
         splits[split] = data.Split(
-            tuple(written[name].shard for name in names),
+            tuple(written[name].shard for name in own),
             tuple(counts[name] for name in classes),
             {column: sum(column not in photo.metadata for photo in members) for column in columns},
         )
     return data.DatasetInfo(out, tuple(classes), vocabulary, splits)
 
 
-def _check_photos(photos, classes):
+def check_photos(photos, classes):
+    """Refuses photos and classes of which no data set can be made.
+
+    Raises:
+      ValueError: no photos, an id that occurs twice, a label outside `classes`, a name of a class
+        or a metadata column that models and files cannot hold.
+    """
+    names.check_classes(classes)
+    names.check_columns({column: None for photo in photos for column in photo.metadata})
     if not photos:
         raise ValueError("there are no photos to write")
     repeated = [name for name, count in Counter(p.id for p in photos).items() if count > 1]
@@ -212,7 +214,8 @@ def _check_photos(photos, classes):
 
 
 def _split_rank(split):
-    return (SPLITS_ORDER.index(split) if split in SPLITS_ORDER else len(SPLITS_ORDER), split)
+    known = names.SPLITS
+    return (known.index(split) if split in known else len(known), split)
 
 
 def _plan_shards(photos, examples_per_shard, seed):
@@ -268,23 +271,3 @@ def _write_all(out, plan, write, signature, engine):
             written[name] = facts
             bar.update(len(plan[name]))
     return written
-
-
-def _processes(workers):
-    """The engine that runs in this process or in worker processes of this machine."""
-
-    def run(function, jobs):
-        count = min(workers or os.cpu_count() or 1, len(jobs))
-        if count <= 1:
-            yield from map(function, jobs)
-            return
-        # Fresh processes: TensorFlow's threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as pool:
-            try:
-                yield from pool.map(function, jobs)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-
-    return run

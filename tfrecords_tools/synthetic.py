@@ -18,9 +18,9 @@ from annotated_types import Ge, Interval
 from kdtf import cli, files, limits
 from kdtf.arguments import Argument
 from tfrecords_tools import show, sources
-from tfrecords_tools.build import parse_fractions
 from tfrecords_tools.drawing import cameras, products, shelves
 from tfrecords_tools.shards import Photo, write_dataset
+from tfrecords_tools.splits import parse_fractions
 
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 FEWEST_TRAIN = 3  # photos of the rarest category in the first split; 1 in each other

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from kdtf import cli, data, files, limits
 from kdtf.arguments import Argument
+from kdtf.data import names
 from tfrecords_tools.build import check_directory
 
 
@@ -139,9 +140,16 @@ def _check_record(info, where, record, report):
 
 def _manifest_problems(info):
     """What `dataset.json` says against itself and against the names of the files beside it."""
-    problems = []
+    problems = [
+        f"{data.MANIFEST}: {problem}"
+        for problem in (
+            _refusal(names.check_classes, info.classes),
+            _refusal(names.check_columns, info.metadata),
+        )
+        if problem
+    ]
     stated = files.read_json(info.directory / data.MANIFEST)["splits"]
-    for name, words in {"classes": info.classes, **info.metadata}.items():
+    for name, words in info.metadata.items():
         repeated = [word for word, count in Counter(words).items() if count > 1]
         if repeated:
             problems.append(f"{data.MANIFEST}: {name} names {repeated[0]!r} more than once")
@@ -169,6 +177,14 @@ def _manifest_problems(info):
         if ".tfrecord" in path.name and path.name not in named
     ]
     return problems
+
+
+def _refusal(check, value):
+    try:
+        check(value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _repeated_ids(jobs, reports):

@@ -52,7 +52,8 @@ def check_folder(directory, made, facts, key=None):
             "continue, or choose another folder"
         )
     own = set(journal["files"]) if journal else _finished_before(directory, facts)
-    foreign = [name for name in sorted(_entries(directory)) if _is_foreign(name, own)]
+    begun = journal is not None or bool(own)
+    foreign = [name for name in sorted(_entries(directory)) if _is_foreign(name, own, begun)]
     if foreign:
         shown = ", ".join(repr(name) for name in foreign[:3])
         raise ValueError(
@@ -154,7 +155,7 @@ def _written(path):
         return set()
 
 
-def _is_foreign(name, own):
+def _is_foreign(name, own, begun):
     """Whether a folder's entry is neither of this call nor hidden and left alone."""
     if name in own or name == JOURNAL or _PARTIAL.fullmatch(name):
         return False
@@ -162,7 +163,7 @@ def _is_foreign(name, own):
     if match:
         return match["name"] not in own
     if name.startswith(BEAM):
-        return not own
+        return not begun
     return not name.startswith(".") or name == SPOOL
 
 

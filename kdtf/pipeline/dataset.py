@@ -3,6 +3,7 @@
 import os
 
 from kdtf import data
+from kdtf.data import names
 from kdtf.pipeline import run_config
 from kdtf.pipeline.config import EMBEDDED_DATA
 from tfrecords_tools import synthetic
@@ -19,7 +20,8 @@ def open_or_draw(run, config):
       `data.DatasetInfo`.
 
     Raises:
-      ValueError: the run was begun with other data; an example of val or test has no label.
+      ValueError: the run was begun with other data; an example of val or test has no label; a
+        class or, for a student with metadata, a column has a name that models cannot hold.
     """
     folder = config.data
     if folder is None:
@@ -27,6 +29,9 @@ def open_or_draw(run, config):
         if not (folder / data.MANIFEST).exists():
             synthetic.synthesize(folder, seed=0, workers=os.cpu_count(), **EMBEDDED_DATA)
     info = data.DatasetInfo.load(folder)
+    names.check_classes(info.classes)
+    if config.student == "metadata":
+        names.check_columns(info.metadata)
     data.count_examples(info, "train", unlabelled="skip")
     for split in ("val", "test"):
         data.count_examples(info, split)

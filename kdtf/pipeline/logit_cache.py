@@ -2,7 +2,7 @@
 
 from kdtf import data, files, formatting, teachers
 from kdtf.pipeline.batches import steps_per_epoch
-from kdtf.teachers import logit_writer, top_k
+from kdtf.teachers import cached_logits, top_k
 
 
 def check_folder(config):
@@ -17,7 +17,7 @@ def check_folder(config):
     if config.logits is None or config.online_teacher or config.data is None:
         return
     info = data.DatasetInfo.load(config.data)
-    logit_writer.check_folder(
+    cached_logits.check_folder(
         config.logits,
         info,
         views=config.views,

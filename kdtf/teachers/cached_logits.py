@@ -15,19 +15,21 @@ holds what decides them (`Settings`), small copies of a few views, and each shar
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from kdtf import data, files
+from kdtf.data import resumable
 from kdtf.teachers import top_k
 from kdtf.teachers.logit_settings import REWRITE, Settings
 from kdtf.teachers.teacher_views import check_samples, draw_samples
 
 FORMAT = 1
 MANIFEST = "logits.json"
+MADE = "cached logits"
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,26 @@ class CachedLogits:
                     f"{path} has sha256 {sha256}, {MANIFEST} says {shard.sha256}: the file was "
                     f"changed or cut off; {REWRITE}"
                 )
+
+
+def check_folder(directory, info, *, split="train", **settings):
+    """Refuses a folder in which no logits of a data set can be, or be written, before work begins.
+
+    Args:
+      directory: the folder.
+      info: `data.DatasetInfo`.
+      split: name of the split.
+      **settings: of `logit_settings.Settings`, as far as they are known already.
+
+    Raises:
+      ValueError: it holds logits of other settings, or anything but what an interrupted call began.
+    """
+    directory = Path(directory)
+    if (directory / MANIFEST).exists():
+        stored = CachedLogits.load(directory, info).settings
+        stored.check_equal(replace(stored, split=split, **settings), directory)
+    else:
+        resumable.check_folder(directory, MADE, data.Shard)
 
 
 def write_manifest(directory, info, settings, shards):

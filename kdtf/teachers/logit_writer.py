@@ -5,7 +5,6 @@ Apache Beam runner. A call that was killed is continued by the same call; at the
 scored again and compared with what was stored.
 """
 
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -16,14 +15,12 @@ from tqdm import tqdm
 from kdtf import data, files
 from kdtf.data import augment, beam_runner, resumable
 from kdtf.teachers import models as teacher_models
-from kdtf.teachers.cached_logits import MANIFEST, CachedLogits, serialize, write_manifest
+from kdtf.teachers.cached_logits import MADE, MANIFEST, CachedLogits, serialize, write_manifest
 from kdtf.teachers.ensembles import load_members
 from kdtf.teachers.logit_settings import Settings
 from kdtf.teachers.scorer import Scorer
 from kdtf.teachers.teacher_views import sample_views, view_batches
 from kdtf.teachers.top_k import Encoded, encode, kept
-
-MADE = "cached logits"
 
 
 def make_settings(info, models, *, views, top_k, image_size, split, seed, augmentation):
@@ -45,26 +42,6 @@ def make_settings(info, models, *, views, top_k, image_size, split, seed, augmen
         views=views,
         kept=kept(len(info.classes), top_k),
     )
-
-
-def check_folder(directory, info, *, split="train", **settings):
-    """Refuses a folder in which no logits of a data set can be, or be written, before work begins.
-
-    Args:
-      directory: the folder.
-      info: `data.DatasetInfo`.
-      split: name of the split.
-      **settings: of `logit_settings.Settings`, as far as they are known already.
-
-    Raises:
-      ValueError: it holds logits of other settings, or anything but what an interrupted call began.
-    """
-    directory = Path(directory)
-    if (directory / MANIFEST).exists():
-        stored = CachedLogits.load(directory, info).settings
-        stored.check_equal(dataclasses.replace(stored, split=split, **settings), directory)
-    else:
-        resumable.check_folder(directory, MADE, data.Shard)
 
 
 def default_directory(info, settings):

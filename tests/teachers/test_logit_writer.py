@@ -9,7 +9,7 @@ from noise_shards import batches, copied, small_teacher, write_photos
 
 from kdtf import data, teachers
 from kdtf.data import augment, resumable
-from kdtf.teachers import logit_writer, scorer
+from kdtf.teachers import cached_logits, logit_writer, scorer
 
 
 def test_files_stand_one_to_one_beside_the_shards(info, cached):
@@ -149,8 +149,8 @@ def test_unfinished_logits_of_other_settings_stay(info, teacher, tmp_path, monke
 
 
 def test_a_folder_is_checked_before_a_teacher_is_there(info, cached):
-    logit_writer.check_folder(cached.directory, info, views=3)
+    cached_logits.check_folder(cached.directory, info, views=3)
     with pytest.raises(ValueError, match="cached with views = 3, asked for is 5"):
-        logit_writer.check_folder(cached.directory, info, views=5)
+        cached_logits.check_folder(cached.directory, info, views=5)
     with pytest.raises(ValueError, match="is not empty"):
-        logit_writer.check_folder(info.directory, info)
+        cached_logits.check_folder(info.directory, info)

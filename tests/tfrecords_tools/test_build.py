@@ -32,21 +32,109 @@ def photo_files(root, *names):
         (root / name).write_bytes(saved(noise(number), "JPEG"))
 
 
-def test_truncated_photo_is_named(tmp_path):
-    folder_of_photos(tmp_path / "in", {"apple": 2, "pear": 2})
-    broken = tmp_path / "in" / "pear" / "1.jpg"
-    broken.write_bytes(broken.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"pear/1\.jpg cannot be read as a photo.*truncated"):
-        build.build(tmp_path / "in", tmp_path / "out", split_fractions=FRACTIONS, workers=1)
-    assert not (tmp_path / "out" / data.MANIFEST).exists()
-    assert not list((tmp_path / "out").glob(".partial*"))
+def spoiled(root):
+    """A folder with every kind of stray and damaged file; the latter are returned."""
+    folder_of_photos(root, {"apple": 4, "pear": 3, "notes": 1})
+    (root / "notes" / "0.jpg").rename(root / "notes" / "ripe.txt")
+    (root / "notes" / "ripe.txt").write_text("ripe", encoding="utf-8")
+    (root / "apple" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (root / "apple" / "list.csv").write_text("", encoding="utf-8")
+    (root / "apple" / "no suffix").write_bytes(saved(noise(77), "PNG"))
+    cut = root / "pear" / "1.jpg"
+    cut.write_bytes(cut.read_bytes()[:-200])
+    (root / "apple" / "text.jpg").write_text("ripe", encoding="utf-8")
+    (root / "apple" / "empty.png").touch()
+    return ["pear/1.jpg", "apple/text.jpg", "apple/empty.png"]
 
 
-def test_a_file_that_is_no_photo_is_named(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damaged_photos_are_all_named_before_work_begins(workers, tmp_path):
+    damaged = spoiled(tmp_path / "in")
+    with pytest.raises(ValueError, match="3 of 12 photos are damaged.*--skip-broken") as refusal:
+        build.build(tmp_path / "in", tmp_path / "out", split_fractions=FRACTIONS, workers=workers)
+    for name in damaged:
+        assert name in str(refusal.value)
+    assert "pear/1.jpg cannot be read as a photo" in str(refusal.value)
+    assert "ripe.txt" not in str(refusal.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_photos_are_left_out_where_asked_and_counted(tmp_path, capsys):
+    spoiled(tmp_path / "in")
+    arguments = ["--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    build.main([*arguments, "--workers", "1", "--split", "train=1", "--skip-broken"])
+    text = capsys.readouterr().out
+    assert "left out, damaged: 3 ('apple/empty.png', 'apple/text.jpg', 'pear/1.jpg')" in text
+    assert "left out, no image by content: 2 ('apple/list.csv', 'notes/ripe.txt')" in text
+    assert "left out, hidden or of the system: 1 ('apple/Thumbs.db')" in text
+    assert "left out, class without photos: 'notes'" in text
+    info = data.DatasetInfo.load(tmp_path / "out")
+    assert info.classes == ("apple", "pear")
+    assert info.splits["train"].class_counts == (5, 2)
+    assert validate.validate(info.directory) == []
+
+
+def test_strays_alone_stop_nothing(tmp_path):
     folder_of_photos(tmp_path / "in", {"apple": 2})
-    (tmp_path / "in" / "apple" / "notes.txt").write_text("ripe")
-    with pytest.raises(ValueError, match=r"apple/notes\.txt is not a photo that Pillow knows"):
-        build.build(tmp_path / "in", tmp_path / "out", split_fractions=FRACTIONS, workers=1)
+    (tmp_path / "in" / "apple" / "notes.txt").write_text("ripe", encoding="utf-8")
+    lines = []
+    info, _ = build.build(
+        tmp_path / "in",
+        tmp_path / "out",
+        split_fractions={"train": 1.0},
+        workers=1,
+        report=lines.append,
+    )
+    assert info.splits["train"].examples == 2
+    assert lines == ["left out, no image by content: 1 ('apple/notes.txt')"]
+
+
+def test_a_list_names_photos_only(tmp_path):
+    """What a list names is meant: it is never left out without being asked for."""
+    photo_files(tmp_path, "a.jpg")
+    (tmp_path / "notes.txt").write_text("ripe", encoding="utf-8")
+    (tmp_path / "list.csv").write_text("path,label\na.jpg,fig\nnotes.txt,fig\n", encoding="utf-8")
+    options = {"split_fractions": {"train": 1.0}, "workers": 1}
+    with pytest.raises(ValueError, match="1 of 2 photos are damaged.*\n.*notes.txt is not a photo"):
+        build.build(tmp_path / "list.csv", tmp_path / "out", **options)
+    info, _ = build.build(tmp_path / "list.csv", tmp_path / "out", skip_broken=True, **options)
+    assert info.splits["train"].examples == 1
+
+
+@pytest.mark.parametrize("column", ["Größe (cm)", "store region", "a/b", "x:y", "Ünit"])
+def test_columns_that_no_model_can_take_are_refused_with_a_proposal(column, tmp_path):
+    photo_files(tmp_path, "a.jpg")
+    text = f'path,label,split,"{column}"\na.jpg,fig,train,1\n'
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"cannot be an input of a model: rename it to '[\w.-]+'"):
+        build.build(tmp_path / "list.csv", tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_foreign_folder_is_refused_before_the_source_is_read(tmp_path):
+    (tmp_path / "out" / ".photos").mkdir(parents=True)
+    (tmp_path / "out" / ".photos" / "mine.jpg").touch()
+    with pytest.raises(ValueError, match="is not empty.*'.photos'"):
+        build.build("tfds:there_is_no_such_set", tmp_path / "out")
+    assert (tmp_path / "out" / ".photos" / "mine.jpg").exists()
+
+
+def test_shards_may_lie_in_the_source(tmp_path):
+    root = folder_of_photos(tmp_path / "in", {"apple": 3})
+    info, _ = build.build(root, root / "shards", split_fractions={"train": 1.0}, workers=1)
+    assert info.classes == ("apple",)
+    with pytest.raises(ValueError, match="is not empty.*'apple'"):
+        build.build(root, root, split_fractions={"train": 1.0}, workers=1)
+
+
+def test_a_source_with_training_photos_only_is_divided(tmp_path):
+    root = folder_of_photos(tmp_path / "in", {"train/fig": 10})
+    info, _ = build.build(root, tmp_path / "out", split_fractions=FRACTIONS, workers=1)
+    assert {name: split.examples for name, split in info.splits.items()} == {
+        "train": 8,
+        "val": 1,
+        "test": 1,
+    }
 
 
 def test_csv_with_metadata_and_byte_order_mark(tmp_path):

@@ -203,7 +203,7 @@ def test_wrong_sum(directory):
 
 def test_repeated_class_name(directory):
     edit_manifest(directory, lambda manifest: manifest.update(classes=["a", "a"]))
-    only(validate.validate(directory), "classes names 'a' more than once")
+    only(validate.validate(directory), "class 1 is called 'a', and so is class 0")
 
 
 def test_shard_named_twice(directory):
@@ -323,3 +323,19 @@ def test_no_manifest_or_a_broken_one(directory, text):
     path.unlink() if text is None else path.write_text(text)
     (problem,) = validate.validate(directory)
     assert data.MANIFEST in problem
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\x0bb", "a\u2028b", "a\0b"])
+def test_class_names_that_no_list_can_hold(directory, name):
+    """Earlier versions built them, and a run stopped at its last stage."""
+    edit_manifest(directory, lambda manifest: manifest.update(classes=["a", name]))
+    only(validate.validate(directory), f"class 1 is called {name!r}")
+
+
+def test_columns_that_no_model_can_take(directory):
+    def change(manifest):
+        manifest["metadata"] = {"store region": manifest["metadata"].pop("camera")}
+
+    edit_manifest(directory, change)
+    problems = validate.validate(directory)
+    assert any("'store region' cannot be an input of a model" in problem for problem in problems)
