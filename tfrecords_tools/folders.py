@@ -58,7 +58,7 @@ def from_folders(root, leave_out=()):
     for split, part in _parts(scan):
         folders = scan.class_folders(part)
         for folder in folders:
-            label = names.normalized(folder.name)
+            label = names.normalized(scan.name(folder).rpartition("/")[2])
             members = [
                 Photo(scan.name(path), str(path), split, label) for path in scan.files(folder)
             ]
@@ -99,15 +99,15 @@ class _Scan:
         self.left_out, self.lost = [], []
 
     def name(self, path):
-        text = path.relative_to(self.root).as_posix()
+        """A path as text, relative to the root; file names are UTF-8, whatever the locale."""
+        raw = os.fsencode(path.relative_to(self.root).as_posix())
         try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
             raise ValueError(
-                f"{self.root}: the file name {os.fsencode(text)!r} is not UTF-8: rename it "
-                "(convmv renames whole folders)"
+                f"{self.root}: the file name {raw!r} is not UTF-8: rename it (convmv renames whole "
+                "folders)"
             ) from None
-        return text
 
     def entries(self, folder):
         """Visible entries of a folder, sorted, without what is excluded."""

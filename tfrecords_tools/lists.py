@@ -84,7 +84,7 @@ def _photo(row, where, folder, split):
             raise ValueError(f"{where}: says split {row['split']!r}, in the list of {split} photos")
         split = own_split
     label = names.normalized(row.get("label", "")) or None
-    source = folder / row["path"]
+    source = folder / os.fsdecode(row["path"].encode("utf-8"))  # UTF-8, whatever the locale
     return Photo(os.path.normpath(row["path"]), str(source), split, label, metadata)
 
 

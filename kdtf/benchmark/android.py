@@ -58,7 +58,7 @@ class Phone:
             adb(
                 self._serial, "pull", f"{self._folder}/result.txt", str(result), timeout_s=timeout_s
             )
-            text = result.read_text(errors="replace")
+            text = result.read_text(encoding="utf-8", errors="replace")
         if status[-1:] != ["0"]:
             raise RuntimeError(
                 f"benchmark_model failed on {self._serial}: exit status "

@@ -189,7 +189,7 @@ def run_child(command, timeout_s):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=timeout_s,
         )

@@ -139,7 +139,9 @@ def quiet():
             undo.callback(os.dup2, saved, descriptor)
             os.dup2(sink.fileno(), descriptor)
         # In a notebook sys.stdout and sys.stderr are not the process's own.
-        text = undo.enter_context(open(os.dup(sink.fileno()), "w", errors="replace"))
+        text = undo.enter_context(
+            open(os.dup(sink.fileno()), "w", encoding="utf-8", errors="replace")
+        )
         undo.enter_context(contextlib.redirect_stdout(text))
         undo.enter_context(contextlib.redirect_stderr(text))
         try:

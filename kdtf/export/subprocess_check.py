@@ -112,7 +112,7 @@ def run_child(command, timeout_s):
     """subprocess.CompletedProcess with text; RuntimeError after timeout_s seconds."""
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=timeout_s
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout_s
         )
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import runs
 
-from kdtf.pipeline import distill, logit_cache, teacher
+from kdtf import data
+from kdtf.pipeline import dataset, distill, logit_cache, teacher
+from kdtf.pipeline.run_directory import RunDirectory
 
 
 def test_the_run_says_what_the_cache_saved(run, shards, config, tmp_path):
@@ -42,3 +44,20 @@ def test_a_folder_that_holds_anything_else_is_refused_before_a_teacher_is_traine
             distill.distill(tmp_path / "run", asked)
     assert not (tmp_path / "run").exists()
     assert {path.name: path.stat().st_mtime_ns for path in shards.directory.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ("a\nb", *"cdefghi")}, "class 0 is called 'a.nb', with the character"),
+        ({"metadata": {"store region": ("north",)}}, "rename it to 'store_region'"),
+    ],
+)
+def test_names_that_stop_a_run_at_its_end_stop_it_at_its_beginning(
+    change, message, shards, config, tmp_path, monkeypatch
+):
+    """Of a data set that an earlier version built."""
+    monkeypatch.setattr(data.DatasetInfo, "load", lambda _: replace(shards, **change))
+    with pytest.raises(ValueError, match=message):
+        dataset.open_or_draw(RunDirectory(tmp_path / "run"), config)
+    assert not (tmp_path / "run").exists()

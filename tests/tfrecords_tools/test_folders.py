@@ -1,6 +1,8 @@
 """Photos in folders: layouts, what is left out, what would be lost."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from photo_folders import folder_of_photos, noise, saved
@@ -177,3 +179,31 @@ def test_a_file_name_that_is_not_utf8_is_named(tmp_path):
 def test_shards_inside_of_the_source_are_no_class(tmp_path):
     folder_of_photos(tmp_path, {"fig": 1, "shards": 1})
     assert from_folders(tmp_path, leave_out=[tmp_path / "shards"]).classes == ("fig",)
+
+
+LISTED = """
+import sys
+from tfrecords_tools.folders import from_folders
+from tfrecords_tools.lists import from_lists
+assert sys.getfilesystemencoding() == "ascii", sys.getfilesystemencoding()
+for listing in (from_folders(sys.argv[1]), from_lists({"": sys.argv[2]})):
+    for photo in listing.photos:
+        with open(photo.source, "rb"):
+            print(ascii((photo.id, photo.label)))
+"""
+
+
+def test_names_are_the_same_under_every_locale(tmp_path):
+    folder_of_photos(tmp_path / "in", {"Käse": 1})
+    text = "path,label\nin/Käse/0.jpg,Käse\n"
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", LISTED, str(tmp_path / "in"), str(tmp_path / "list.csv")],
+        env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    wanted = [("Käse/0.jpg", "Käse"), ("in/Käse/0.jpg", "Käse")]
+    assert done.stdout.split("\n")[:2] == [ascii(each) for each in wanted]
