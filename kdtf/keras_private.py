@@ -5,6 +5,8 @@ lost one fails in tests/test_keras_private.py, which names it. Both Kerases are 
 importing tf_keras: where the two differ, the attribute that is there tells which one it is.
 """
 
+import sys
+
 import keras
 import tensorflow as tf
 
@@ -155,3 +157,53 @@ class Callback(keras.callbacks.Callback):
         return False
 
     _implements_test_batch_hooks = _implements_predict_batch_hooks = _implements_train_batch_hooks
+
+
+# What a callback may know and do of the `fit` that it belongs to.
+
+# What callbacks of either Keras remember from epoch to epoch; a subclass counts as its parent.
+REMEMBERED = {
+    "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
+    "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
+    "ModelCheckpoint": ("best", "_batches_seen_since_last_saving"),
+}
+
+
+def callbacks_of_fit(callback):
+    """Callbacks of the `fit` that is calling one's hook, in order; [it] where there is no `fit`.
+
+    Neither Keras tells a callback of the others, but their list is who calls it.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if type(caller).__name__ == "CallbackList" and callback in caller.callbacks:
+            return list(caller.callbacks)
+        frame = frame.f_back
+    return [callback]
+
+
+def start_at(model, epoch):
+    """Lets the `fit` that is calling `on_train_begin` start at an epoch; None takes that back."""
+    if hasattr(model, "_initial_epoch"):
+        model._initial_epoch = epoch
+    else:  # tf_keras
+        model._training_state = None if epoch is None else _Counters(epoch)
+
+
+class _Counters:
+    """What tf_keras asks where to start, in the place of its BackupAndRestore."""
+
+    def __init__(self, epoch):
+        self._epoch = epoch
+
+    def maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch, mode=None):
+        return self._epoch, 0
+
+
+def leaves_averages(callback):
+    """Whether a callback leaves a model with averaged weights between two epochs.
+
+    `SwapEMAWeights(swap_on_epoch=True)` does, and in the last epoch it forgets the others.
+    """
+    return getattr(callback, "swap_on_epoch", False) and hasattr(callback, "_ema_weights_in_model")

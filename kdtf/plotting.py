@@ -3,6 +3,7 @@
 import html
 import io
 import re
+import zlib
 from typing import NamedTuple
 
 import matplotlib
@@ -69,13 +70,10 @@ def drawing(heading, alt, draw, *data, note=""):
     text = text.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"| (width|height)="[\d.]+pt"', "", text)
-    text = text.replace("xlink:href", "href")
-    text = re.sub(rf"<g id=([\"']){_HINT}(.*?)\1>", r'<g class="hint"><title>\2</title>', text)
-    unique = re.sub(r"\W+", "-", heading).strip("-").lower()
-    text = re.sub(r'( id="|href="#|url\(#)', rf"\1{unique}-", text)
-    for name, colour in THEMES["light"].items():
-        text = text.replace(colour, f"var(--chart-{name}, {colour})")
+    words = re.sub(r"\W+", "-", heading).strip("-").lower()
+    unique = f"{words}-{zlib.crc32(heading.encode()):x}"
+    # Tags alone: names and other text may look like anything.
+    text = re.sub(r"<!--.*?-->|<[^>]*>", lambda tag: _tag(tag[0], unique), text, flags=re.DOTALL)
     text = text.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
     return Drawing(heading, alt, re.sub(r"\s*\n\s*", "\n", text).strip(), note)
 
@@ -95,6 +93,19 @@ def png(draw, *data):
     return _save(draw, "png", data, {}, dpi=120, facecolor="#ffffff")
 
 
+def _tag(tag, unique):
+    """A tag of matplotlib's SVG as a page needs it; ids begin with `unique`."""
+    hinted = re.fullmatch(rf"<g id=([\"']){_HINT}(.*)\1>", tag, flags=re.DOTALL)
+    if hinted:
+        return f'<g class="hint"><title>{hinted[2]}</title>'
+    tag = re.sub(r' xmlns(:\w+)?="[^"]*"| (width|height)="[\d.]+pt"', "", tag)
+    tag = tag.replace("xlink:href", "href")
+    tag = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{unique}-", tag)
+    for name, colour in THEMES["light"].items():
+        tag = tag.replace(colour, f"var(--chart-{name}, {colour})")
+    return tag
+
+
 def _save(draw, kind, data, settings, **options):
     colours = THEMES["light"]
     ink = {
@@ -110,6 +121,7 @@ def _save(draw, kind, data, settings, **options):
             "axes.spines.right": False,
             "axes.facecolor": "none",
             "svg.hashsalt": "kdtf",
+            "text.parse_math": False,  # a name may hold any number of dollars
         }
     ):
         figure = Figure(layout="constrained")

@@ -228,6 +228,63 @@ def test_implements_batch_hooks(hooks):
     assert not asked, f"keras {keras.__version__} has a {name} of its own: see {FILE}"
 
 
+@KERASES
+def test_what_callbacks_remember(k):
+    for name, attributes in keras_private.REMEMBERED.items():
+        kind = getattr(k.callbacks, name)
+        path = ["a.weights.h5"] if name == "ModelCheckpoint" else []
+        callback = kind(*path, monitor="val_loss", **({"save_best_only": True} if path else {}))
+        if name == "EarlyStopping":
+            callback.on_train_begin()
+        for attribute in attributes:
+            check(callback, attribute, k.__name__)
+
+
+@KERASES
+def test_callbacks_of_a_fit_in_their_order_and_where_it_starts(k):
+    class Watching(k.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.beside = keras_private.callbacks_of_fit(self)
+            keras_private.start_at(self.model, 3)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            epochs.append(epoch)
+
+        def on_train_end(self, logs=None):
+            keras_private.start_at(self.model, None)
+
+    epochs, watching = [], Watching()
+    others = [k.callbacks.TerminateOnNaN(), k.callbacks.LambdaCallback()]
+    model = dense(k)
+    model.compile("sgd", "mse")
+    check(model, "_initial_epoch" if k is keras else "_training_state", k.__name__)
+    data = np.ones((2, 4)), np.ones((2, 3))
+    model.fit(*data, epochs=4, callbacks=[others[0], watching, others[1]], verbose=0)
+    assert [each for each in watching.beside if each in (watching, *others)] == [
+        others[0],
+        watching,
+        others[1],
+    ]
+    assert epochs == [3]
+    assert keras_private.callbacks_of_fit(watching) == [watching]
+    model.fit(
+        *data,
+        epochs=2,
+        verbose=0,
+        callbacks=[
+            k.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+        ],
+    )
+    assert epochs == [3, 0, 1]
+
+
+def test_swapped_averages_are_seen():
+    check(keras.callbacks.SwapEMAWeights(), "_ema_weights_in_model")
+    assert keras_private.leaves_averages(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    assert not keras_private.leaves_averages(keras.callbacks.SwapEMAWeights())
+    assert not keras_private.leaves_averages(keras.callbacks.TerminateOnNaN())
+
+
 # Nowhere else
 
 

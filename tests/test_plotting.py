@@ -2,6 +2,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kdtf import plotting
 
@@ -71,3 +73,55 @@ def test_colours_stand_out_from_their_card(theme, card):
     for name, colour in plotting.THEMES[theme].items():
         least = {"grid": 1, "ink": 7, "soft": 4.5}.get(name, 4.5)
         assert contrast(colour, card) >= least, (name, contrast(colour, card))
+
+
+NAMES = [
+    "Ba$$in",
+    "US$5",
+    "$5 or $6",
+    "a_{b}^2$",
+    r"\frac{1}{2}$\alpha$",
+    'x id="y"',
+    "url(#a)",
+    'href="#b"',
+    "xlink:href",
+    "#0072b2",
+    'width="5pt"',
+    "a > b <svg --> c",
+    "%d {0} {}",
+]
+
+
+def draw_name(figure, colours, name):
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], "o", gid=plotting.hint(name), label=name)
+    axes.set_xticks([0, 1], [name, name])
+    axes.set_ylabel(name)
+    axes.set_title(name)
+    axes.text(0.5, 0.5, name)
+    figure.legend()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_drawn_as_it_is_written(name):
+    root = ElementTree.fromstring(plotting.drawing(f"Gain by {name}", name, draw_name, name).svg)
+    assert [each.text for each in root.iter("text")].count(name) == 6
+    assert [each.text for each in root.iter("title")] == [name]
+    assert root.get("aria-label") == name
+    assert plotting.png(draw_name, name).startswith(b"\x89PNG")
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12))
+@settings(max_examples=25, deadline=None)
+def test_any_name_is_drawn_as_it_is_written(name):
+    root = ElementTree.fromstring(plotting.drawing(name, name, draw_name, name).svg)
+    assert [each.text for each in root.iter("title")] == [name]
+    assert name in [each.text for each in root.iter("text")]
+
+
+def test_headings_that_differ_in_signs_alone_have_ids_of_their_own():
+    ids = [
+        set(re.findall(r' id="([^"]+)"', plotting.drawing(heading, "", draw, 1.0).svg))
+        for heading in ("Gain by shop_a!", "Gain by shop_a?", "Gain by Shop_a!")
+    ]
+    assert all(ids) and not ids[0] & ids[1] and not ids[0] & ids[2]

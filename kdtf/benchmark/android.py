@@ -25,6 +25,8 @@ _MAKER, _MODEL, _CHIP, _BOARD = (
 class Phone:
     """benchmark_model pushed to an Android phone; use as made by `on_phone`."""
 
+    processors = None  # which of them a phone keeps awake is not known
+
     def __init__(self, serial, folder, inputs, taskset, timeout_s):
         self._serial, self._folder, self._timeout_s = serial, folder, timeout_s
         self._inputs = inputs

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import re
 import statistics
+import warnings
 from pathlib import Path
 
 from kdtf.benchmark import android, litert, native
@@ -24,13 +25,17 @@ class BenchmarkResult:
       p50_ms, p95_ms: median over the repeats of each repeat's median and 95th percentile.
       mean_ms: median over the repeats of the mean.
       min_ms, max_ms: fastest and slowest run of all.
-      p50_low_ms, p50_high_ms: smallest and largest median of a repeat; far apart on a busy machine.
+      p50_low_ms, p50_high_ms: smallest and largest median of a repeat. They may be close together
+        on a busy machine too: `busy` tells.
       threads, runs, warmup, repeats: as asked for; runs and warmup are per repeat.
       delegate: "XNNPACK", or None where the runtime used none.
       delegate_partitions: into how many pieces the graph was cut for it; 1 is best.
       fully_delegated: whether no node was left outside.
       device: the processor's name, or the phone's maker, model and chip.
       load_average: of the machine in the minute before, None where the system has no such number.
+      busy: whether other work left too few processors free: load_average and threads together were
+        more than there are, before or in the end (then without the threads, which count in it).
+        None where the load is not known, or not how many processors there are: on a phone.
       tool, version: what measured; of a native tool the start of its SHA-256.
       init_ms: median over the repeats of opening the file and preparing the graph, None where the
         tool does not tell.
@@ -60,6 +65,7 @@ class BenchmarkResult:
     init_ms: float | None = None
     memory_bytes: int | None = None
     taskset: str | None = None
+    busy: bool | None = None
 
 
 def benchmark(
@@ -152,8 +158,8 @@ def benchmark_threads(
     facts = subprocess_check.check_runs(path, timeout_s)
 
     with contextlib.ExitStack() as stack:
-        # Each machine has a `device`, a `load_average()` and a `run(threads, runs, warmup,
-        # timeout_s)` that gives a `native.Run`.
+        # Each machine has a `device`, `processors` (their number, or None), a `load_average()` and
+        # a `run(threads, runs, warmup, timeout_s)` that gives a `native.Run`.
         if binary is None:
             machine = litert.LiteRt(path, facts["delegate_partitions"])
         elif adb is None:
@@ -166,8 +172,18 @@ def benchmark_threads(
         for threads in thread_counts:
             load_average = machine.load_average()
             measured = [machine.run(threads, runs, warmup, timeout_s) for _ in range(repeats)]
+            after = None if machine.processors is None else machine.load_average()
+            busy = is_busy(load_average, after, threads, machine.processors)
+            if busy:
+                warnings.warn(
+                    f"{path} was measured on a busy machine: {machine.processors} processors, and "
+                    f"a load of {load_average:.1f} in the minute before, {after:.1f} in the end. "
+                    "The latency may be too high: measure again when nothing else runs",
+                    stacklevel=2,
+                )
             results[threads] = BenchmarkResult(
                 **_summary(measured),
+                busy=busy,
                 threads=threads,
                 runs=runs,
                 warmup=warmup,
@@ -179,6 +195,21 @@ def benchmark_threads(
                 taskset=taskset,
             )
         return results
+
+
+def is_busy(before, after, threads, processors):
+    """Whether a machine had too few processors free for a measurement; None where unknown.
+
+    Args:
+      before: load average before it, or None.
+      after: load average at its end, its own threads included, or None.
+      threads: of the runtime.
+      processors: of the machine, or None.
+    """
+    if None in (before, after, processors):
+        return None
+    # More threads than processors is what was asked for. Half a process is always about.
+    return max(before + min(threads, processors), after) > processors + 0.5
 
 
 def _check_options(binary, adb, taskset):

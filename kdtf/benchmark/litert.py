@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import sys
 import tempfile
@@ -34,6 +35,7 @@ class LiteRt:
     """
 
     load_average = staticmethod(native.load_average)
+    processors = os.cpu_count()
 
     def __init__(self, path, delegate_partitions):
         self._path, self._partitions, self.device = path, delegate_partitions, device_name()
@@ -74,7 +76,9 @@ def version():
 def device_name():
     """Name of this machine's processor, as exact as the system tells."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        for line in (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        ):
             key, _, value = line.partition(":")
             if key.strip() in ("model name", "Hardware") and value.strip():
                 return value.strip()

@@ -148,6 +148,7 @@ class Desktop:
         check_executable(binary)
         self._binary, self._model, self._inputs = Path(binary).resolve(), model, inputs
         self.device, self.load_average = device, load_average
+        self.processors = os.cpu_count()
 
     def run(self, threads, runs, warmup, timeout_s):
         """Run of one process; RuntimeError where it fails or takes longer than timeout_s."""

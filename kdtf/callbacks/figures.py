@@ -3,9 +3,10 @@
 Shapes: logits float [examples, classes], labels int [examples], names: list of str [classes].
 """
 
+import re
+
 import numpy as np
 import scipy.special
-import sklearn.metrics
 
 from kdtf import formatting, metrics, plotting
 from kdtf.metrics import calibration, displays
@@ -46,17 +47,20 @@ def confusion_counts(predictions, labels, classes, most=_SHOWN_CLASSES):
       int [shown], class numbers in ascending order: those with the most mistakes, as label or as
       prediction, of equals the lower number).
     """
-    numbers = np.arange(classes)
-    matrix = sklearn.metrics.confusion_matrix(labels, predictions, labels=numbers)
-    if classes <= most:
-        return matrix, numbers
-    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
-    shown = np.sort(np.argsort(-mistakes, kind="stable")[:most])
-    place = np.full(classes, most)
-    place[shown] = np.arange(most)
-    grouped = np.zeros((most + 1, most + 1), matrix.dtype)
-    np.add.at(grouped, (place[:, None], place[None, :]), matrix)
-    return grouped, shown
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    # Never a whole matrix: of ten thousand classes that is a gigabyte.
+    shown, place, size = np.arange(classes), np.arange(classes), classes
+    if classes > most:
+        wrong = predictions != labels
+        mistakes = sum(
+            np.bincount(each[wrong], minlength=classes) for each in (labels, predictions)
+        )
+        shown = np.sort(np.argsort(-mistakes, kind="stable")[:most])
+        place, size = np.full(classes, most), most + 1
+        place[shown] = np.arange(most)
+    counts = np.zeros((size, size), np.int64)
+    np.add.at(counts, (place[labels], place[predictions]), 1)
+    return counts, shown
 
 
 def reliability_figure(logits, labels):
@@ -102,8 +106,9 @@ def recall_table(logits, labels, names):
     for number in order[:_TABLE_ROWS]:
         wrong = predictions[(labels == number) & (predictions != number)]
         taken = np.bincount(wrong, minlength=len(names))
-        answer = f"{names[taken.argmax()]} ({taken.max()})" if len(wrong) else ""
-        lines.append(f"| {names[number]} | {recall[number]:.0%} | {photos[number]} | {answer} |")
+        answer = f"{_literal(names[taken.argmax()])} ({taken.max()})" if len(wrong) else ""
+        name = _literal(names[number])
+        lines.append(f"| {name} | {recall[number]:.0%} | {photos[number]} | {answer} |")
     left = [f"{len(order) - _TABLE_ROWS} classes with a recall as high or higher"] * (
         len(order) > _TABLE_ROWS
     )
@@ -113,6 +118,11 @@ def recall_table(logits, labels, names):
     if left:
         lines += ["", "Left out: " + ", ".join(left) + "."]
     return "\n".join(lines)
+
+
+def _literal(name):
+    """A name that Markdown shows as it is, in one cell of a table."""
+    return re.sub(r"[^\w\s.,;:()/+-]|_", lambda sign: f"&#{ord(sign[0])};", " ".join(name.split()))
 
 
 def measures(logits, labels, classes):

@@ -1,5 +1,8 @@
 """TensorBoard of a training: one run a model, with the same tags in each, on shared axes."""
 
+import re
+import warnings
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,6 +12,7 @@ from tensorboard.plugins.hparams import summary as hparams_summary
 
 from kdtf import keras_private, metrics
 from kdtf.callbacks import event_files, figures
+from kdtf.metrics.predictions import check_range
 
 PHOTOS = 256
 _GROUP = "validation_photos"
@@ -47,8 +51,8 @@ class TensorBoardFigures(keras_private.Callback):
       epochs_before: epochs that the model was trained elsewhere; steps count on from there.
 
     Raises:
-      ValueError: photos without classes; a number out of range; with `fit`, labels outside the
-        classes.
+      ValueError: photos without classes, or that can be iterated only once; a number out of range;
+        with `fit`, before it trains: no photos, or labels outside the classes.
     """
 
     def __init__(
@@ -65,6 +69,11 @@ class TensorBoardFigures(keras_private.Callback):
         super().__init__()
         if photos is not None and not len(classes):
             raise ValueError("photos are given but no classes: pass the classes' names, in order")
+        if photos is not None and iter(photos) is photos:
+            raise ValueError(
+                f"photos can be read only once ({type(photos).__name__}), but every look needs "
+                "them: pass a data set or a list of batches"
+            )
         for name, value, least in (
             ("max_photos", max_photos, 1),
             ("every", every, 1),
@@ -77,6 +86,22 @@ class TensorBoardFigures(keras_private.Callback):
         self._max_photos, self._every, self._hardest = max_photos, every, hardest
         self._epochs_before = epochs_before
         self._log = self._forward = None
+
+    def on_train_begin(self, logs=None):
+        if self._photos is None:
+            return
+        labels = [np.asarray(y) for _, _, y in self._batches()]
+        if not labels or next(iter(self._photos), None) is None:
+            raise ValueError(
+                f"photos {'can be read only once' if labels else 'are empty'}: pass batches (x, "
+                "labels) that can be iterated again and again, or no photos"
+            )
+        if any(each.ndim != 1 for each in labels):
+            raise ValueError(
+                f"the labels of photos have the shape {labels[0].shape}, expected class numbers "
+                "[batch]"
+            )
+        check_range("labels of photos", np.concatenate(labels), len(self._classes))
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
@@ -105,12 +130,16 @@ class TensorBoardFigures(keras_private.Callback):
         schedule = {"learning_rate": float(keras.ops.convert_to_numpy(rate))}
         for name, value in getattr(self.model, "mixture", {}).items():
             schedule[name] = logs.get(name, value)
-        tags = {_tag(name): value for name, value in logs.items() if name not in schedule}
+        tags = {_tag(name, logs): value for name, value in logs.items() if name not in schedule}
         tags |= {f"schedule/{name}": value for name, value in schedule.items()}
         return [event_files.scalar(tag, value) for tag, value in tags.items()]
 
     def _diagnoses(self):
         images, logits, labels = self._look()
+        if not len(labels):
+            note = "There were no photos any more: they can be read only a few times."
+            warnings.warn(f"no pictures of this epoch. {note}", stacklevel=2)
+            return [event_files.text(f"{_GROUP}/missing", note)]
         about = f"The first {len(labels):,} validation photos."
         broken = int(np.sum(~np.isfinite(logits).all(axis=1)))
         if broken:
@@ -147,22 +176,29 @@ class TensorBoardFigures(keras_private.Callback):
                 lambda x: self.model(x, training=False), autograph=False, reduce_retracing=True
             )
         images, logits, labels = [], [], []
-        missing = self._max_photos
-        for x, y, *_ in self._photos:
-            image = np.asarray(x["image"] if isinstance(x, dict) else x)[:missing]
+        for x, image, y in self._batches():
             # Bytes: as many floats would take four times the memory.
             images.append(np.clip(np.rint(image), 0, 255).astype(np.uint8))
-            logits.append(np.asarray(self._forward(x), np.float32)[:missing])
-            labels.append(np.asarray(y)[:missing])
-            missing -= len(labels[-1])
-            if not missing:
-                break
+            logits.append(np.asarray(self._forward(x), np.float32)[: len(y)])
+            labels.append(np.asarray(y))
+        if not labels:
+            return None, np.zeros((0, len(self._classes))), np.zeros(0, int)
         shaped = image.ndim == 4 and image.shape[-1] in (1, 3)
         return (
             np.concatenate(images) if shaped else None,
             np.concatenate(logits),
             np.concatenate(labels),
         )
+
+    def _batches(self):
+        """(x, its image as an array, labels) of every batch of the first photos; x is whole."""
+        missing = self._max_photos
+        for x, y, *_ in self._photos:
+            image = np.asarray(x["image"] if isinstance(x, dict) else x)[:missing]
+            yield x, image, y[:missing]
+            missing -= len(image)
+            if not missing:
+                return
 
 
 def write_hparams(folder, trial, settings, measures):
@@ -193,12 +229,14 @@ def write_hparams(folder, trial, settings, measures):
     )
 
 
-def _tag(name):
-    measured = name.removeprefix("val_")
-    return f"{measured}/{'train' if measured == name else 'validation'}"
+def _tag(name, logs):
+    # A measure may itself be called val_something: what has a val_ of its own is of training.
+    if not name.startswith("val_") or f"val_{name}" in logs:
+        return f"{name}/train"
+    return f"{name.removeprefix('val_')}/validation"
 
 
 def _overlays(logs):
     both = [name for name in logs if f"val_{name}" in logs]
-    tags = {name: f"^{name}/(train|validation)$" for name in both}
+    tags = {name: f"^{re.escape(name)}/(train|validation)$" for name in both}
     return event_files.charts("Train and validation", tags)

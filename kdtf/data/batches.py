@@ -5,10 +5,10 @@ Of an example, training does this, from top to bottom: read it in an order that 
 partner's, and lay a teacher's cached logits beside it.
 """
 
-import numpy as np
 import tensorflow as tf
 
 from kdtf.data import augment, shard_cache, views
+from kdtf.data import class_weights as weights_of_classes
 from kdtf.data.examples import example_parser
 from kdtf.data.records import shard_reader, shuffled_records
 
@@ -61,7 +61,8 @@ def training_batches(
       epochs: the epoch to stop before.
       first_epoch: the epoch to begin with.
       columns: metadata columns to deliver.
-      class_weights: float [classes], the sample weight of each class; 1 if None.
+      class_weights: float [classes], the sample weight of each class, or {class number: float} as
+        in `fit(class_weight=)`, 1 where left out; 1 if None.
       augmentation: an `Augmentation`.
       cached_logits: a `teachers.CachedLogits` of the split and augmentation, or None.
       unlabelled: what becomes of examples without a label: "refuse", a ValueError if there are any;
@@ -88,9 +89,9 @@ def training_batches(
 
     Raises:
       ValueError: unknown split or column, an empty split, examples without a label where these are
-        refused, class_weights of another length, a batch that does not divide by the input
-        pipelines, logits cached of other data or another augmentation, a shard that is not what
-        `dataset.json` says (found by `cache`).
+        refused, class_weights that do not fit the classes or are no weights, a batch that does not
+        divide by the input pipelines, logits cached of other data or another augmentation, a shard
+        that is not what `dataset.json` says (found by `cache`).
       tf.errors.InvalidArgumentError: while reading: an example whose cached logits are another's.
     """
     if cached_logits is not None:
@@ -240,13 +241,7 @@ def _view_schedule(seed, cached_logits):
 def _weighted_parser(info, columns, class_weights):
     """`example_parser` with a third result: the sample weight float32 [batch], 1 if unlabelled."""
     parse_example = example_parser(info, columns)
-    if class_weights is not None and len(class_weights) != len(info.classes):
-        raise ValueError(
-            f"class_weights has {len(class_weights)} entries, {info.directory} has "
-            f"{len(info.classes)} classes: give one weight per class"
-        )
-    weights = np.ones(len(info.classes)) if class_weights is None else class_weights
-    weights = tf.constant(weights, tf.float32)
+    weights = tf.constant(weights_of_classes.as_vector(class_weights, len(info.classes)))
 
     def parse(serialized):
         x, label = parse_example(serialized)

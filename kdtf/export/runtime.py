@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+_NORMALISED = 8  # no image of mean 0 and deviation 1 goes beyond
+
 
 def predict(path, inputs, num_threads=1, progress=None):
     """Logits, or probabilities if the file gives those, photo by photo.
@@ -28,12 +30,16 @@ def predict(path, inputs, num_threads=1, progress=None):
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: no examples, or inputs that do not fit the file's.
+      ValueError: no examples, inputs that do not fit the file's, or a first batch of images that
+        are scaled to 0..1 or about 0 already.
     """
     runner = Runner(path, num_threads)
     logits = []
     for batch in batches_of(inputs):
-        for row in runner.rows(batch):
+        rows = runner.rows(batch)
+        if not logits:
+            check_pixels(path, rows)
+        for row in rows:
             logits.append(runner(row))
             if progress is not None:
                 progress(1)
@@ -110,6 +116,29 @@ class Runner:
             return image
         dtype = self._inputs[name]["dtype"]
         return (np.clip(np.round(image), 0, 255) + np.iinfo(dtype).min).astype(dtype)
+
+
+def check_pixels(path, rows):
+    """Refuses images that look scaled already: fractions all within 0..1, or around 0.
+
+    Args:
+      path: of the file, for the message.
+      rows: list as of `Runner.rows`; all of them are looked at, as a single photo may be black.
+
+    Raises:
+      ValueError: names the file's input, and the range of the images.
+    """
+    for name in rows[0] if rows else ():
+        images = [row[name] for row in rows]
+        if images[0].ndim != 4 or not np.issubdtype(images[0].dtype, np.floating):
+            continue
+        low, high = min(each.min() for each in images), max(each.max() for each in images)
+        scaled = 0 <= low and high <= 1 or low < 0 and max(-low, high) <= _NORMALISED
+        if scaled and any((each % 1).any() for each in images):
+            raise ValueError(
+                f"input {name!r} of {path} takes images of 0..255, these are {low:.3g} to "
+                f"{high:.3g}: pass them unscaled, the file does the scaling itself"
+            )
 
 
 def _is_bytes(wanted):

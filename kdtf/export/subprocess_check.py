@@ -14,6 +14,12 @@ interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
 interpreter.allocate_tensors()
 rng = np.random.default_rng(0)
 inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+# Left open, a size is 1 here, and what runs on one pixel says nothing of a photo. The batch may be.
+open_sizes = {wanted["name"]: wanted["shape_signature"].tolist() for wanted in inputs
+              if (wanted["shape_signature"][1:] < 0).any()}
+if open_sizes:
+    print(json.dumps({"open_sizes": open_sizes}))
+    sys.exit()
 results = []
 for top in (0, 128, 255):
     for wanted in inputs:
@@ -79,14 +85,20 @@ def check_runs(path, timeout_s=600):
         inputs: list of {"shape": list of int, "dtype": name}, in the order of the graph.
 
     Raises:
-      ValueError: the file kills the runtime or is rejected by it, returns values that are not
-        finite, or returns the same values for all three inputs.
+      ValueError: the file kills the runtime or is rejected by it, leaves the size of an input open,
+        returns values that are not finite, or returns the same values for all three inputs.
       RuntimeError: no answer within timeout_s.
     """
     done = run_child([sys.executable, "-c", _INFERENCES, str(path)], timeout_s)
     if done.returncode:
         raise ValueError(f"{path} does not run: {failure(done)}")
     facts = json.loads(done.stdout.splitlines()[-1])
+    if "open_sizes" in facts:
+        sizes = ", ".join(f"{name!r} {shape}" for name, shape in facts["open_sizes"].items())
+        raise ValueError(
+            f"{path} leaves sizes of its inputs open (-1): {sizes}. Export it for one fixed size, "
+            "only the batch may be open"
+        )
     if not facts["finite"]:
         raise ValueError(f"{path} returns values that are not finite: its latency means nothing")
     if facts["constant"]:

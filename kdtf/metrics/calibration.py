@@ -10,6 +10,7 @@ import math
 import numpy as np
 import scipy.optimize
 import scipy.special
+import scipy.stats
 
 from kdtf.metrics.intervals import proportion_interval
 from kdtf.metrics.predictions import checked, log_losses, top_label
@@ -119,7 +120,8 @@ def fit_temperature(logits, labels):
     """Temperature of least negative log likelihood (Guo et al., 2017, arXiv:1706.04599).
 
     Fitted on validation photos, never on test photos. Where every photo is right the likelihood
-    grows without end as T falls, where logits say nothing as T rises: T stays in 0.05 to 20.
+    grows without end as T falls, where logits say nothing as T rises: T stays in 0.05 to 20, and
+    `shows_temperature` tells whether it means anything.
 
     Args:
       logits: float [examples, classes].
@@ -144,6 +146,22 @@ def fit_temperature(logits, labels):
     return math.exp(scipy.optimize.brentq(slope, low, high, xtol=1e-12))
 
 
+def shows_temperature(logits, labels, temperature):
+    """Whether photos show their fitted temperature, rather than 1 or an end of 0.05 to 20.
+
+    Each of the three must be less likely than the fitted one by a likelihood-ratio test at 95 %:
+    forty photos that are all right would have any model be sure of itself without limit.
+
+    Args:
+      logits: float [examples, classes].
+      labels: int [examples].
+      temperature: what `fit_temperature` gave for them.
+    """
+    logits, labels = checked(logits, labels)
+    losses = [log_losses(logits / t, labels).sum() for t in (1.0, _COLDEST, _HOTTEST, temperature)]
+    return bool(min(losses[:3]) - losses[3] > scipy.stats.chi2.ppf(0.95, 1) / 2)
+
+
 def temperature_scaling(val_logits, val_labels, test_logits, test_labels):
     """Fits a temperature on validation photos and measures on test photos what it changes.
 
@@ -154,13 +172,24 @@ def temperature_scaling(val_logits, val_labels, test_logits, test_labels):
       test_labels: int [test examples].
 
     Returns:
-      dict of temperature, ece_before, ece_after, nll_before, nll_after (test photos; nats), all
-      float, and val_examples (int).
+      dict of temperature (1 where the validation photos do not show another, `shows_temperature`),
+      ece_before, ece_after, nll_before, nll_after (test photos; nats), all float, val_examples
+      (int) and calibrated (bool, whether they show one).
     """
     temperature = fit_temperature(val_logits, val_labels)
+    calibrated = shows_temperature(val_logits, val_labels, temperature)
+    temperature = temperature if calibrated else 1.0
     test_logits = np.asarray(test_logits, np.float64)
     measured = {"temperature": temperature}
     for when, logits in (("before", test_logits), ("after", test_logits / temperature)):
         measured[f"ece_{when}"] = expected_calibration_error(logits, test_labels)
         measured[f"nll_{when}"] = float(log_losses(logits, test_labels).mean())
-    return measured | {"val_examples": len(val_labels)}
+    return measured | {"val_examples": len(val_labels), "calibrated": calibrated}
+
+
+def is_calibrated(scaling):
+    """Whether what `temperature_scaling` returned holds a temperature that photos have shown.
+
+    Earlier versions did not ask, and gave an end of the range where there was none.
+    """
+    return scaling.get("calibrated", _COLDEST < scaling["temperature"] < _HOTTEST)

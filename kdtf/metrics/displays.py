@@ -5,6 +5,7 @@ plotting.drawing("Reliability", alt, displays.draw_reliability, curve)
 """
 
 import numpy as np
+import scipy.sparse
 
 from kdtf import formatting
 from kdtf.plotting import hint
@@ -12,6 +13,7 @@ from kdtf.plotting import hint
 _WIDTH = 4.6  # inches, of a drawing in a report
 _ROW = 0.21  # inches that a named class takes
 _NAME_LENGTH = 20  # characters
+_MOST_CELLS = 1000  # of a row: more than the picture has pixels
 # They stand out on white and on black, and text of either theme on them; opacity is the fraction.
 _RIGHT, _WRONG = "#2f81c7", "#e0661a"
 
@@ -24,19 +26,19 @@ def draw_confusion(figure, colours, counts, names=None):
     Args:
       figure: a matplotlib figure.
       colours: {name: colour} as of `plotting.THEMES`.
-      counts: int [classes, classes], photos by label (rows) and prediction (columns).
+      counts: int [classes, classes], photos by label (rows) and prediction (columns); an array or,
+        for thousands of classes, a sparse one of SciPy. Above a thousand classes a cell stands for
+        several, and shows the strongest of them.
       names: list of str, one for each row; they and the counts are shown, and the figure grows
         with them. None: class numbers, for more classes than can be named.
     """
-    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    classes = len(counts)
-    image = np.zeros((classes, classes, 4))
-    image[..., :3] = _rgb(_WRONG)
-    image[np.arange(classes), np.arange(classes), :3] = _rgb(_RIGHT)
-    image[..., 3] = np.where(fractions > 0, 0.25 + 0.75 * np.sqrt(fractions), 0)
+    counts = scipy.sparse.coo_array(counts)
+    classes = counts.shape[0]
     figure.set_size_inches(_WIDTH, _WIDTH - 0.2)
     axes = figure.subplots()
-    axes.imshow(image, interpolation="none")
+    # Cells are numbered by class, however many classes one stands for.
+    extent = (-0.5, classes - 0.5, classes - 0.5, -0.5)
+    axes.imshow(_confusion_image(counts), interpolation="none", extent=extent)
     for side in ("top", "right"):
         axes.spines[side].set_visible(True)
     if names is None:
@@ -47,10 +49,8 @@ def draw_confusion(figure, colours, counts, names=None):
         return
     side = max(_WIDTH, 2.0 + _ROW * classes)
     figure.set_size_inches(side, side - 0.2)
-    for row, column in np.argwhere(counts):
-        axes.text(
-            column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=_size(counts)
-        )
+    for row, column, photos in zip(counts.row, counts.col, counts.data, strict=True):
+        axes.text(column, row, f"{photos}", ha="center", va="center", fontsize=_size(counts.data))
     shown = [_shortened(name) for name in names]
     axes.set_xticks(range(classes), shown, rotation=90, fontsize=8)
     axes.set_yticks(range(classes), shown, fontsize=8)
@@ -107,9 +107,23 @@ def _shortened(name):
     return name if len(name) <= _NAME_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
 
 
-def _size(counts):
+def _size(photos):
     """Font size at which the largest count fits its cell."""
-    return 8 if counts.max() < 1000 else 6
+    return 8 if photos.max() < 1000 else 6
+
+
+def _confusion_image(counts):
+    """Float [cells, cells, 4] of a sparse matrix of counts [classes, classes]."""
+    cells = min(counts.shape[0], _MOST_CELLS)
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    opacity = 0.25 + 0.75 * np.sqrt(counts.data / totals[counts.row])
+    strength = np.zeros((2, cells, cells))
+    places = (each * cells // counts.shape[0] for each in (counts.row, counts.col))
+    np.maximum.at(strength, (np.int64(counts.row == counts.col), *places), opacity)
+    wrong, right = strength
+    blue = (right > wrong) | np.eye(cells, dtype=bool) & (wrong == 0)
+    colours = np.where(blue[..., None], _rgb(_RIGHT), _rgb(_WRONG))
+    return np.dstack([colours, np.maximum(wrong, right)])
 
 
 def _rgb(colour):

@@ -8,7 +8,7 @@ import io
 
 import numpy as np
 import PIL.Image
-import sklearn.metrics
+import scipy.sparse
 
 from kdtf.metrics.predictions import check_same_photos, checked, top_label
 
@@ -47,9 +47,7 @@ def summarize(teacher_logits, student_logits, labels, pairs=8, photos_each=3, di
     answers = np.argmax(student_logits, axis=1)
     sure, right = top_label(student_logits, labels)
     teacher_sure, teacher_right = top_label(teacher_logits, labels)
-    confusion = sklearn.metrics.confusion_matrix(
-        labels, answers, labels=np.arange(student_logits.shape[1])
-    )
+    confusion = _confusion(labels, answers, student_logits.shape[1])
     listed = {}
 
     def listing(mask, order, count, wrong=None):
@@ -72,10 +70,7 @@ def summarize(teacher_logits, student_logits, labels, pairs=8, photos_each=3, di
     teacher_answers = np.argmax(teacher_logits, axis=1)
     teacher_only, student_only = teacher_right & ~right, right & ~teacher_right
     summary = {
-        "confusion": [
-            [int(label), int(answer), int(confusion[label, answer])]
-            for label, answer in np.argwhere(confusion)
-        ],
+        "confusion": np.stack([confusion.row, confusion.col, confusion.data], axis=1).tolist(),
         "pairs": confused,
         "teacher_only": {
             "count": int(teacher_only.sum()),
@@ -107,7 +102,8 @@ def most_confused(confusion, count):
     """Pairs of classes with the most photos of one taken for the other, most first.
 
     Args:
-      confusion: int [classes, classes], photos by label (rows) and predicted class.
+      confusion: int [classes, classes], photos by label (rows) and predicted class; an array or a
+        sparse one.
       count: pairs at most.
 
     Returns:
@@ -115,20 +111,29 @@ def most_confused(confusion, count):
       of the label). Of equal counts the larger share of the label's photos goes first, then the
       lower class numbers.
     """
-    totals = confusion.sum(axis=1)
+    confusion = scipy.sparse.coo_array(confusion)
+    totals = np.asarray(confusion.sum(axis=1)).ravel()
     wrong = [
-        (int(label), int(answer)) for label, answer in np.argwhere(confusion) if label != answer
+        (int(label), int(answer), int(photos))
+        for label, answer, photos in zip(confusion.row, confusion.col, confusion.data, strict=True)
+        if label != answer
     ]
-    wrong.sort(key=lambda pair: (-confusion[pair], -confusion[pair] / totals[pair[0]], pair))
+    wrong.sort(key=lambda cell: (-cell[2], -cell[2] / totals[cell[0]], cell[:2]))
     return [
         {
             "label": label,
             "prediction": answer,
-            "photos": int(confusion[label, answer]),
+            "photos": photos,
             "of": int(totals[label]),
         }
-        for label, answer in wrong[:count]
+        for label, answer, photos in wrong[:count]
     ]
+
+
+def _confusion(labels, answers, classes):
+    """Sparse int64 [classes, classes], by label and answer, its cells in that order."""
+    cells, photos = np.unique(labels.astype(np.int64) * classes + answers, return_counts=True)
+    return scipy.sparse.coo_array((photos, np.divmod(cells, classes)), (classes, classes))
 
 
 def _few_of_a_kind(places, labels, answers):

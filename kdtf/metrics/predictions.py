@@ -62,7 +62,30 @@ def checked(logits, labels):
             f"{len(broken)} of {len(logits)} examples have logits that are not finite, the first "
             f"is example {broken[0]}: the model diverged or its file is broken"
         )
+    check_no_probs(logits)
     return logits, labels
+
+
+def check_no_probs(logits):
+    """ValueError where every row adds up to 1: probabilities, whose softmax says something else.
+
+    Rows of a single 1 among zeros pass: an answer, which argmax reads alike.
+
+    Args:
+      logits: float64 [examples, classes]; an 8-bit file's probabilities are rounded to 1/256.
+    """
+    classes = logits.shape[1]
+    if classes < 2 or logits.min() < 0 or logits.max() > 1:
+        return
+    rounded = classes / 512
+    if (np.abs(logits.sum(axis=1) - 1) > max(0.01, min(rounded, 0.1))).any():
+        return
+    if (logits.max(axis=1) == 1).all():
+        return
+    raise ValueError(
+        f"expected logits, got probabilities: all {len(logits)} rows are in 0 to 1 and add up to "
+        "1. Pass what comes before the softmax, or np.log(probabilities)"
+    )
 
 
 def check_same_photos(**logits):

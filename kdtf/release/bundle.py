@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from kdtf.export import flatbuffer, runtime
+from kdtf.metrics import calibration
 from kdtf.release import model_card
 from kdtf.release.model_card import CALIBRATION, CARD, LABELS, MODEL
 from kdtf.results import Metrics
@@ -86,27 +87,33 @@ def write(folder, tflite_path, labels, facts):
     _check_labels(labels, signature["classes"], tflite_path)
     names = "".join(f"{label}\n" for label in labels).encode()
     hashes = {MODEL: sha256, LABELS: hashlib.sha256(names).hexdigest()}
-    calibration = _calibration(facts.get("model") or Metrics())
-    card = model_card.render(signature, labels, facts, calibration, hashes, len(content))
+    scaling = _calibration(facts.get("model") or Metrics())
+    card = model_card.render(signature, labels, facts, scaling, hashes, len(content))
     with _replacing_folder(folder, {MODEL, LABELS, CARD, CALIBRATION}) as partial:
         (partial / MODEL).write_bytes(content)
         (partial / LABELS).write_bytes(names)
         (partial / CARD).write_bytes(card.encode())
-        if calibration:
-            text = json.dumps(calibration, indent=1) + "\n"
+        if scaling:
+            text = json.dumps(scaling, indent=1) + "\n"
             (partial / CALIBRATION).write_bytes(text.encode())
     return folder
 
 
 def _calibration(measured):
-    """What calibration.json holds: temperature, and thresholds of softmax(logits / temperature)."""
-    if not measured.temperature_scaling:
+    """What calibration.json holds: temperature, and thresholds of softmax(logits / temperature).
+
+    Where the validation photos show no temperature it is 1 and says so; thresholds of one that an
+    earlier version took all the same are left out.
+    """
+    scaling = measured.temperature_scaling
+    if not scaling:
         return None
     thresholds = measured.selective.get("thresholds") or []
-    return {
-        "temperature": measured.temperature_scaling["temperature"],
-        "thresholds": [each for each in thresholds if each["threshold"] is not None],
-    }
+    given = [each for each in thresholds if each["threshold"] is not None]
+    if calibration.is_calibrated(scaling):
+        return {"temperature": scaling["temperature"], "thresholds": given}
+    given = given if scaling["temperature"] == 1 else []
+    return {"temperature": 1.0, "calibrated": False, "thresholds": given}
 
 
 def _signature(path, content):

@@ -1,6 +1,7 @@
 """What is taken for what, and where student and teacher differ, photo by photo."""
 
 import numpy as np
+import scipy.sparse
 
 from kdtf import formatting, results
 from kdtf.metrics import displays
@@ -60,11 +61,10 @@ def draw_confusion(confusion, names):
       names: list of str, the classes; few enough of them are on the axes.
     """
     classes = len(names)
-    counts = np.zeros((classes, classes), np.int64)
-    for label, answer, photos in confusion:
-        counts[label, answer] = photos
-    wrong = int(counts.sum() - np.trace(counts))
-    cells = int(np.count_nonzero(counts) - np.count_nonzero(np.diag(counts)))
+    labels, answers, photos = np.reshape(np.asarray(confusion, np.int64), (-1, 3)).T
+    counts = scipy.sparse.coo_array((photos, (labels, answers)), (classes, classes))
+    mistaken = labels != answers
+    wrong, cells = int(photos[mistaken].sum()), int(np.count_nonzero(photos[mistaken]))
     return drawing(
         "Confusion matrix",
         f"Confusion matrix of {classes} classes: {formatting.count(wrong, 'mistake')} in "

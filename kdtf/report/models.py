@@ -102,12 +102,7 @@ def _cost_columns(rows):
             formatting.integer,
             [row.benchmark.get("threads") for row in rows],
         ),
-        _column(
-            "Load of the machine",
-            "when measured",
-            formatting.formatter("{:.2f}"),
-            [row.benchmark.get("load_average") for row in rows],
-        ),
+        _load_column(rows),
         _column(
             "File against Keras",
             "same class",
@@ -139,6 +134,17 @@ def _column(label, more, form, values, intervals=None):
         )
         for value, interval in zip(values, intervals or [None] * len(values), strict=True)
     ]
+
+
+def _load_column(rows):
+    label, cells = _column(
+        "Load of the machine",
+        "when measured",
+        formatting.formatter("{:.2f}"),
+        [row.benchmark.get("load_average") for row in rows],
+    )
+    notes = ["busy: latency may be too high" * bool(row.benchmark.get("busy")) for row in rows]
+    return label, [cell._replace(more=note) for cell, note in zip(cells, notes, strict=True)]
 
 
 def draw_tradeoffs(run):

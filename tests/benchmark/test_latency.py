@@ -4,13 +4,16 @@ import dataclasses
 import json
 import subprocess
 import sys
+import warnings
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from measured_files import spoiled
 
 from kdtf import benchmark
-from kdtf.benchmark import litert
+from kdtf.benchmark import latency, litert
 from kdtf.export import subprocess_check
 
 
@@ -101,6 +104,61 @@ def test_timeout_is_told(file, monkeypatch):
     monkeypatch.setattr(subprocess_check, "_INFERENCES", "import time; time.sleep(30)")
     with pytest.raises(RuntimeError, match="no result within 0.5 s"):
         benchmark.benchmark(file, timeout_s=0.5)
+
+
+@pytest.mark.parametrize(
+    "before, after, threads, processors, want",
+    [
+        (3.7, 3.7, 1, 2, True),
+        (0.2, 1.0, 1, 2, False),
+        (0.2, 2.0, 2, 2, False),
+        (0.2, 2.1, 4, 2, False),  # more threads than processors were asked for
+        (1.0, 2.0, 2, 2, True),
+        (0.1, 3.0, 1, 2, True),  # something started meanwhile
+        (8.0, 8.0, 4, 64, False),
+        (None, None, 1, 2, None),
+        (3.0, None, 1, None, None),
+    ],
+)
+def test_a_busy_machine_is_judged_by_its_load(before, after, threads, processors, want):
+    assert latency.is_busy(before, after, threads, processors) is want
+
+
+@pytest.mark.parametrize("load", [0.1, 3.7])
+def test_a_busy_machine_is_told(file, monkeypatch, load):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(litert.LiteRt, "processors", 2)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        got = benchmark.benchmark(file, runs=2, warmup=1, repeats=1)
+    assert got.busy is (load > 1) and got.load_average == load
+    told = [str(each.message) for each in seen if "busy machine" in str(each.message)]
+    assert len(told) == got.busy
+    assert not told or "2 processors, and a load of 3.7" in told[0]
+
+
+def dynamic(tmp_path, shape, signature):
+    image = keras.Input(shape, name="image")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, padding="same")(image))
+    model = keras.Model(image, keras.layers.Dense(3)(x))
+    function = tf.function(lambda image: model(image)).get_concrete_function(
+        tf.TensorSpec(signature, name="image")
+    )
+    path = tmp_path / "open.tflite"
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    path.write_bytes(converter.convert())
+    return path
+
+
+@pytest.mark.parametrize("shape", [(None, None, 3), (8, None, 3)])
+def test_open_sizes_are_refused_rather_than_run_at_one_pixel(tmp_path, shape):
+    path = dynamic(tmp_path, shape, (1, *shape))
+    with pytest.raises(ValueError, match=r"open.tflite leaves sizes .*image.*-1.*one fixed size"):
+        benchmark.benchmark(path, runs=1)
+
+
+def test_an_open_batch_is_a_batch_of_one(tmp_path):
+    assert benchmark.benchmark(dynamic(tmp_path, (64, 64, 3), (None, 64, 64, 3)), runs=3).p50_ms > 0
 
 
 @pytest.mark.parametrize("setting", ["threads", "runs", "warmup", "repeats"])

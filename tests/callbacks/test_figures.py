@@ -1,7 +1,11 @@
 """What the pictures of an epoch count and show."""
 
+import html
 import io
+import re
+import tracemalloc
 
+import markdown
 import numpy as np
 import PIL.Image
 import pytest
@@ -83,3 +87,29 @@ def test_pictures_are_not_blank(channels):
     ):
         pixels = np.asarray(PIL.Image.open(io.BytesIO(png)).convert("L"))
         assert pixels.min() < 80 and pixels.max() == 255
+
+
+def test_a_name_stays_itself_in_a_table_of_markdown():
+    names = ["a|b", "*x* _y_", "<b>`c`", "US$5\nbag"]
+    table = figures.recall_table(logits_of(PREDICTIONS), LABELS, names)
+    page = markdown.markdown(table, extensions=["tables"])
+    rows = re.findall(r"<tr>\s*<td>(.*?)</td>\s*<td>(.*?)</td>", page)
+    assert [(html.unescape(name), recall) for name, recall in rows] == [
+        ("*x* _y_", "33%"),
+        ("a|b", "50%"),
+        ("US$5 bag", "100%"),
+    ]
+
+
+def test_thousands_of_classes_take_no_matrix_of_them_all():
+    classes, photos = 20_000, 256
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, photos)
+    logits = rng.normal(size=(photos, classes)).astype("float32")
+    tracemalloc.start()
+    try:
+        figures.confusion_figure(logits, labels, [f"c{n}" for n in range(classes)])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * logits.size * 8  # a matrix would take 3.2 GB

@@ -1,6 +1,7 @@
 """What TensorBoard reads of a training, in both Kerases, continued and not."""
 
 import io
+import re
 
 import keras
 import killing
@@ -11,6 +12,7 @@ import tensorflow as tf
 import tf_keras
 from small_models import training_photos
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 import kdtf
@@ -234,3 +236,70 @@ def test_bad_arguments_are_refused(tmp_path):
         tensorboard.TensorBoardFigures(tmp_path, photos=[])
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         tensorboard.TensorBoardFigures(tmp_path, every=0)
+
+
+def fitted(photos, folder, epochs=2):
+    model, data = compiled(other_keras=False, alpha=0.0)
+    callback = tensorboard.TensorBoardFigures(folder, photos, NAMES)
+    return model.fit(data, epochs=epochs, verbose=0, callbacks=[callback]).history
+
+
+def test_photos_that_are_read_once_are_refused(tmp_path):
+    x, y = training_photos()
+    for once in (iter([(x, y)]), ((x, y) for _ in range(3)), map(tuple, [(x, y)])):
+        with pytest.raises(ValueError, match=r"read only once \((list_iterator|generator|map)\)"):
+            tensorboard.TensorBoardFigures(tmp_path, once, NAMES)
+
+
+def read_once(x, y):
+    """A data set that can be iterated again, to no avail."""
+    batches = iter([(x, y)])
+    spec = tf.TensorSpec(x.shape, x.dtype), tf.TensorSpec(y.shape, y.dtype)
+    return tf.data.Dataset.from_generator(lambda: batches, output_signature=spec)
+
+
+@pytest.mark.parametrize(
+    "photos, message",
+    [
+        (lambda x, y: [], "photos are empty"),
+        (lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)).take(0).batch(4), "are empty"),
+        (read_once, "can be read only once"),
+        (lambda x, y: [(x, y), (x, y + 1)], "labels of photos must be in 0..2, got 0 to 3"),
+        (lambda x, y: [(x, np.eye(3)[y])], r"shape \(12, 3\), expected class numbers"),
+    ],
+)
+def test_photos_that_cannot_be_measured_are_refused_before_work(tmp_path, photos, message):
+    model, data = compiled(other_keras=False, alpha=0.0)
+    before = model.student.get_weights()
+    callback = tensorboard.TensorBoardFigures(tmp_path, photos(*training_photos()), NAMES)
+    with pytest.raises(ValueError, match=message):
+        model.fit(data, epochs=1, verbose=0, callbacks=[callback])
+    for one, other in zip(before, model.student.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_photos_that_run_out_cost_their_pictures_alone(tmp_path):
+    x, y = training_photos()
+    batches = iter([(x, y)] * 3)  # two are looked at before work
+    spec = tf.TensorSpec(x.shape, x.dtype), tf.TensorSpec(y.shape, y.dtype)
+    photos = tf.data.Dataset.from_generator(lambda: batches, output_signature=spec).take(1)
+    with pytest.warns(UserWarning, match="no pictures of this epoch"):
+        history = fitted(photos, tmp_path)
+    assert len(history["loss"]) == 2
+    found = read(tmp_path)
+    assert list(values(found, "validation_photos/accuracy")) == [1]
+    assert list(values(found, "validation_photos/missing")) == [2]
+
+
+@pytest.mark.parametrize("name", ["F1+", "acc [test]", "a.b", "p(x)", "top|5", "50 %", "val_ratio"])
+def test_the_chart_of_a_measure_shows_it_and_no_other(name):
+    logs = {name: 1.0, f"val_{name}": 2.0, "other": 1.0, "val_other": 2.0}
+    tags = {tensorboard._tag(each, logs): value for each, value in logs.items()}
+    assert tags[f"{name}/train"] == 1 and tags[f"{name}/validation"] == 2
+    content = tensorboard._overlays(logs).value[0].tensor.string_val[0]
+    charts = layout_pb2.Layout.FromString(content).category[0].chart
+    (pattern,) = next(chart for chart in charts if chart.title == name).multiline.tag
+    assert {tag for tag in tags if re.match(pattern, tag)} == {
+        f"{name}/train",
+        f"{name}/validation",
+    }

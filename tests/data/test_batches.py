@@ -169,6 +169,8 @@ def test_a_split_smaller_than_a_batch_is_one_batch(info):
 def test_class_weights_become_sample_weights(info):
     _, label, weight = next(iter(plain(info, class_weights=[1.0, 2.0, 0.5])))
     np.testing.assert_array_equal(weight, np.array([1.0, 2.0, 0.5])[label])
+    _, label, weight = next(iter(plain(info, class_weights={2: 0.5, 1: 2.0})))
+    np.testing.assert_array_equal(weight, np.array([1.0, 2.0, 0.5])[label])
 
 
 def test_keras_trains_on_the_batches(info):
@@ -197,6 +199,7 @@ def test_select_inputs_keeps_what_a_model_takes(info):
         (lambda info: data.evaluation_batches(info, "tset", 4, 16), "no split 'tset', only train"),
         (lambda info: plain(info, columns=("shop",)), "no metadata column 'shop', only region"),
         (lambda info: plain(info, class_weights=[1.0]), "1 entries, .* 3 classes"),
+        (lambda info: plain(info, class_weights={3: 1.0}), "the key 3, .* from 0 to 2"),
         (lambda info: plain(info, batch_size=0), "batch_size must be at least 1, got 0"),
         (
             lambda info: plain(info, input_context=tf.distribute.InputContext(3, 0)),

@@ -434,3 +434,32 @@ def test_parity_refuses_what_is_not_finite(file):
         export.compare_with_keras(broken, file, photos())
     with pytest.raises(ValueError, match="no examples"):
         export.compare_with_keras(broken, file, [])
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda x: x / 255,
+        lambda x: x / 127.5 - 1,
+        lambda x: (x - x.mean()) / x.std(),
+        lambda x: (x / 255).astype("float16"),
+    ],
+)
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: {"image": x}, lambda x: [(x, 0)]])
+def test_scaled_photos_are_refused(file, scale, form):
+    with pytest.raises(ValueError, match="takes images of 0..255, these are .*pass them unscaled"):
+        runtime.predict(file, form(scale(photos())))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        lambda x: np.zeros_like(x),
+        lambda x: np.ones_like(x),
+        lambda x: (x > 128).astype("uint8"),
+        lambda x: x - 9.5,  # an interpolation may swing beyond the range
+        lambda x: np.concatenate([x[:1] / 255, x[1:]]),  # one photo all but black
+    ],
+)
+def test_dark_photos_are_photos(file, image):
+    assert np.isfinite(runtime.predict(file, image(photos()))).all()

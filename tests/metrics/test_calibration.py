@@ -156,3 +156,56 @@ def test_temperature_scaling_cures_overconfidence():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def drawn(examples, seed, classes=10):
+    """Logits whose softmax is the true posterior, and labels drawn from it."""
+    rng = np.random.default_rng(seed)
+    logits = 5 * rng.normal(size=(examples, classes))
+    below = scipy.special.softmax(logits, 1).cumsum(1) > rng.random((examples, 1))
+    return logits, below.argmax(1)
+
+
+@pytest.mark.parametrize(
+    "val, labels",
+    [
+        (5 * np.eye(10)[np.arange(40) % 10], np.arange(40) % 10),  # all right
+        (0.5 * np.eye(10)[np.arange(40) % 10], np.arange(40) % 10),  # all right, and unsure of it
+        (5 * np.eye(10)[np.arange(40) % 10], (np.arange(40) + 1) % 10),  # all wrong
+        (np.zeros((40, 10)), np.arange(40) % 10),  # it says nothing
+        (5 * np.eye(10)[[3]], np.array([3])),  # a single photo
+    ],
+)
+def test_no_temperature_is_taken_that_the_photos_do_not_show(val, labels):
+    assert calibration.fit_temperature(val, labels) in (0.05, 20)
+    got = calibration.temperature_scaling(val, labels, *drawn(500, 0))
+    assert got["temperature"] == 1 and got["calibrated"] is False
+    assert (got["nll_after"], got["ece_after"]) == (got["nll_before"], got["ece_before"])
+    assert not calibration.is_calibrated(got)
+
+
+@pytest.mark.parametrize("examples", [10, 40])
+def test_a_small_validation_set_seldom_does_harm(examples):
+    """Of a calibrated model; the likeliest temperature alone loses 0.02 and 0.2 nats on average."""
+    test = drawn(5000, 99)
+    losses = [
+        got["nll_after"] - got["nll_before"]
+        for got in (
+            calibration.temperature_scaling(*drawn(examples, seed), *test) for seed in range(60)
+        )
+    ]
+    assert np.mean(losses) < 0.02 and np.mean(np.array(losses) > 0.01) < 0.1
+
+
+def test_a_temperature_is_shown_by_enough_photos():
+    logits, labels = drawn(300, 1)
+    for factor in (0.4, 3.0):
+        got = calibration.temperature_scaling(factor * logits, labels, *drawn(300, 2))
+        assert got["calibrated"] is True
+        assert got["temperature"] == pytest.approx(factor, rel=0.3)
+
+
+def test_temperatures_of_earlier_versions():
+    assert calibration.is_calibrated({"temperature": 1.7})
+    assert not calibration.is_calibrated({"temperature": 0.05})
+    assert not calibration.is_calibrated({"temperature": 20.0})

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.sparse
 from matplotlib.figure import Figure
 
 from kdtf import metrics, plotting
@@ -77,3 +78,26 @@ def test_pictures_are_not_blank(names):
     png = plotting.png(displays.draw_confusion, COUNTS, names)
     pixels = np.asarray(PIL.Image.open(io.BytesIO(png)).convert("L"))
     assert pixels.min() < 80 and pixels.max() == 255
+
+
+def test_a_cell_of_thousands_of_classes_shows_the_strongest_of_those_it_stands_for():
+    classes = 2500  # 2.5 classes a cell
+    counts = scipy.sparse.coo_array(
+        ([4, 1, 3, 9], ([0, 0, 7, 2499], [0, 2400, 7, 2499])), (classes, classes)
+    )
+    axes = confusion_axes(counts)
+    (image,) = axes.images
+    drawn = np.asarray(image.get_array())
+    assert drawn.shape == (1000, 1000, 4)
+    shown = {tuple(map(int, place)) for place in np.argwhere(drawn[..., 3])}
+    assert shown == {(0, 0), (0, 960), (2, 2), (999, 999)}
+    assert drawn[0, 960, 3] == pytest.approx(0.25 + 0.75 * np.sqrt(1 / 5))
+    blue = drawn[..., 2] > drawn[..., 0]
+    assert not blue[0, 960] and blue[0, 0] and blue[999, 999]
+    assert axes.get_xlim() == (-0.5, classes - 0.5)
+
+
+def test_sparse_and_dense_counts_are_drawn_alike():
+    for names in (None, NAMES):
+        dense = plotting.png(displays.draw_confusion, COUNTS, names)
+        assert plotting.png(displays.draw_confusion, scipy.sparse.csr_array(COUNTS), names) == dense

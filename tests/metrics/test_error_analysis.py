@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 
 import numpy as np
 import PIL.Image
@@ -70,3 +71,18 @@ def test_thumbnail_is_small_and_keeps_its_shape():
         assert abs(image.getpixel((50, 25))[0] - 200) < 8
     with PIL.Image.open(io.BytesIO(error_analysis.thumbnail(file.getvalue(), 1000))) as image:
         assert image.size == (400, 200)
+
+
+def test_thousands_of_classes_take_no_matrix_of_them_all():
+    classes = 20_000
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(50, classes)).astype("float32")
+    labels = rng.integers(0, classes, 50)
+    tracemalloc.start()
+    try:
+        summary = error_analysis.summarize(logits, logits, labels)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(photos for *_, photos in summary["confusion"]) == 50
+    assert peak < 10 * logits.size * 8  # a matrix would take 3.2 GB

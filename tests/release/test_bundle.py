@@ -283,6 +283,26 @@ def test_the_temperature_is_stored_and_used(trained, tmp_path, probabilities):
     assert not (folder / "calibration.json").exists()
 
 
+@pytest.mark.parametrize(
+    "scaling, kept",
+    [
+        ({"temperature": 1.0, "calibrated": False}, 1),
+        ({"temperature": 0.05}, 0),  # of an earlier version, which took what nothing had shown
+    ],
+)
+def test_no_temperature_is_shipped_that_was_not_shown(model, tmp_path, scaling, kept):
+    measured = Metrics(temperature_scaling=scaling, selective=SCALED["model"].selective)
+    folder = bundle.write(tmp_path / "deploy", model, COLOURS, {"model": measured})
+    assert json.loads((folder / "calibration.json").read_text()) == {
+        "temperature": 1.0,
+        "calibrated": False,
+        "thresholds": SCALED["model"].selective["thresholds"][:kept],
+    }
+    card = (folder / bundle.CARD).read_text()
+    assert "Not calibrated" in card and "nearer to how often" not in card
+    assert "0.05" not in card.partition("## Example")[0]
+
+
 def test_files_and_facts(model, tmp_path):
     content = model.read_bytes()
     folder = bundle.write(

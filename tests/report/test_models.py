@@ -28,3 +28,23 @@ def test_limits_are_those_of_the_gates_whatever_their_headings():
     assert free.note == "Up and to the left is better."
     assert limited.svg.count("stroke-dasharray") == free.svg.count("stroke-dasharray") + 1
     assert "Other student: 50.0 %, 1.00 MB" in limited.alt
+
+
+def test_a_latency_of_a_busy_machine_is_marked():
+    rows = {
+        results.DISTILLED: Metrics(benchmark={"load_average": 3.7, "busy": True}),
+        results.SHIPPED: Metrics(benchmark={"load_average": 0.2, "busy": False}),
+        Model("other_student"): Metrics(benchmark={"load_average": 0.4}),  # of earlier versions
+    }
+    cells = [
+        cell
+        for table in models.measure_tables(rows).values()
+        for row in table.rows
+        for (head, _), cell in zip(table.heads, row, strict=True)
+        if head == "Load of the machine"
+    ]
+    assert [(cell.text, cell.more) for cell in cells] == [
+        ("3.70", "busy: latency may be too high"),
+        ("0.20", ""),
+        ("0.40", ""),
+    ]

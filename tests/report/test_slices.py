@@ -27,3 +27,9 @@ def test_slices_that_got_worse_are_named_unless_they_are_small():
 def test_without_slices_there_is_no_section():
     assert slices.slices_section(None) is None
     assert slices.slices_section(Comparison(slices={})) is None
+
+
+def test_names_with_dollars_are_drawn_as_they_are():
+    columns = {"price in $": [slice_of("hurts", 300, False) | {"value": "US$5 or $$"}]}
+    section = slices.slices_section(Comparison(slices=columns))
+    assert ">US$5 or $$ (300)<" in section.drawings[0].svg
