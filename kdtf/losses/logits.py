@@ -64,8 +64,9 @@ def _small_divergence(teacher_logits, student_logits, temperature):
     probs = tf.nn.softmax(teacher_logits / temperature)
     difference = (teacher_logits - student_logits) / temperature
     centred = difference - tf.reduce_sum(probs * difference, axis=-1, keepdims=True)
-    # A difference that is not finite makes its whole row NaN, and NaN compares false.
-    fits = tf.reduce_max(tf.abs(centred), axis=-1) < 30.0
+    # A difference that is not finite makes its whole row NaN, and NaN compares false (but may be
+    # passed over by a maximum under XLA).
+    fits = tf.reduce_all(tf.abs(centred) < 30.0, axis=-1)
     centred = tf.where(fits[..., tf.newaxis], centred, 0.0)
     series = centred**2 * (1 / 2 - centred * (1 / 6 - centred * (1 / 24 - centred / 120)))
     terms = tf.where(tf.abs(centred) < 0.1, series, tf.math.expm1(-centred) + centred)
