@@ -126,9 +126,26 @@ def batches_of(inputs):
         yield batch[0] if isinstance(batch, tuple) else batch
 
 
+class _HeldStream:
+    """Stands for sys.stdout or sys.stderr: a file at first, the real stream once released."""
+
+    def __init__(self, file, stream):
+        self._file, self._stream = file, stream
+
+    def release(self):
+        self._file = self._stream
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
 @contextlib.contextmanager
 def quiet():
-    """Holds back what the process prints, C++ included; yields the list that receives it."""
+    """Holds back what the process prints, C++ included; yields the list that receives it.
+
+    Who keeps sys.stdout or sys.stderr from meanwhile, as logging's handlers do, writes to the real
+    ones afterwards.
+    """
     printed = []
     sys.stdout.flush()
     sys.stderr.flush()
@@ -139,15 +156,20 @@ def quiet():
             undo.callback(os.dup2, saved, descriptor)
             os.dup2(sink.fileno(), descriptor)
         # In a notebook sys.stdout and sys.stderr are not the process's own.
-        text = undo.enter_context(open(os.dup(sink.fileno()), "w", errors="replace"))
-        undo.enter_context(contextlib.redirect_stdout(text))
-        undo.enter_context(contextlib.redirect_stderr(text))
+        text = undo.enter_context(
+            open(os.dup(sink.fileno()), "w", encoding="utf-8", errors="replace")
+        )
+        held = _HeldStream(text, sys.stdout), _HeldStream(text, sys.stderr)
+        undo.enter_context(contextlib.redirect_stdout(held[0]))
+        undo.enter_context(contextlib.redirect_stderr(held[1]))
         try:
             yield printed
         finally:
             text.flush()
+            for stream in held:
+                stream.release()
             sink.seek(0)
-            printed.extend(sink.read().decode(errors="replace").splitlines())
+            printed.extend(sink.read().decode("utf-8", errors="replace").splitlines())
 
 
 def read(path):
