@@ -142,17 +142,13 @@ class TensorBoardFigures(keras_private.Callback):
 
     def _look(self):
         """Images (uint8, None if x has none), logits and labels of the first photos."""
-        if self._forward is None:
-            self._forward = tf.function(
-                lambda x: self.model(x, training=False), autograph=False, reduce_retracing=True
-            )
         images, logits, labels = [], [], []
         missing = self._max_photos
         for x, y, *_ in self._photos:
             image = np.asarray(x["image"] if isinstance(x, dict) else x)[:missing]
             # Bytes: as many floats would take four times the memory.
             images.append(np.clip(np.rint(image), 0, 255).astype(np.uint8))
-            logits.append(np.asarray(self._forward(x), np.float32)[:missing])
+            logits.append(np.asarray(self._logits(x), np.float32)[:missing])
             labels.append(np.asarray(y)[:missing])
             missing -= len(labels[-1])
             if not missing:
@@ -163,6 +159,16 @@ class TensorBoardFigures(keras_private.Callback):
             np.concatenate(logits),
             np.concatenate(labels),
         )
+
+    def _logits(self, x):
+        if self._forward is None:
+            # One trace for batches of all sizes, the smaller last one too.
+            specs = tf.nest.map_structure(
+                lambda values: tf.TensorSpec([None, *values.shape[1:]], values.dtype), x
+            )
+            forward = tf.function(lambda x: self.model(x, training=False), autograph=False)
+            self._forward = forward.get_concrete_function(specs)
+        return self._forward(tf.nest.map_structure(tf.convert_to_tensor, x))
 
 
 def write_hparams(folder, trial, settings, measures):

@@ -1,6 +1,7 @@
 """TFLite files, run with LiteRT."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -139,12 +140,21 @@ class _HeldStream:
         return getattr(self._file, name)
 
 
+def _remove_handlers(streams):
+    """Removes the handlers that log to one of the streams."""
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        for handler in list(getattr(logger, "handlers", ())):  # placeholders have none
+            if any(getattr(handler, "stream", None) is stream for stream in streams):
+                logger.removeHandler(handler)
+
+
 @contextlib.contextmanager
 def quiet():
     """Holds back what the process prints, C++ included; yields the list that receives it.
 
-    Who keeps sys.stdout or sys.stderr from meanwhile, as logging's handlers do, writes to the real
-    ones afterwards.
+    Handlers of logging that were made meanwhile for sys.stdout or sys.stderr are removed: the
+    converter makes one of the root logger, by which every line would be printed twice from then on.
+    Who else keeps a stream from meanwhile writes to the real one afterwards.
     """
     printed = []
     sys.stdout.flush()
@@ -166,6 +176,7 @@ def quiet():
             yield printed
         finally:
             text.flush()
+            _remove_handlers(held)
             for stream in held:
                 stream.release()
             sink.seek(0)
