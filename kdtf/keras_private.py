@@ -136,6 +136,14 @@ class DistributedModel(keras.Model):
 
         return logs_by_name
 
+    def _flatten_metrics_in_order(self, logs):
+        # What `evaluate` and the steps on one batch return as a list.
+        return super()._flatten_metrics_in_order(self.listed_logs(logs))
+
+    def listed_logs(self, logs):
+        """Those of the logs that belong into the list of results which Keras returns by default."""
+        return logs
+
     def _get_metrics_result_or_logs(self, logs):
         # The exact metrics over all replicas and steps, of those names that the steps reported.
         metrics = self.get_metrics_result()

@@ -1,5 +1,7 @@
 """What a model takes, and how a batch is made to fit it."""
 
+import re
+
 import keras
 import tensorflow as tf
 
@@ -14,35 +16,45 @@ def prepare_inputs(model, batch):
     is cast to its declared dtype (rounded on the way to integers).
 
     Args:
-      model: a Keras 3 or tf_keras model; anything without declared inputs gets `batch` as it is.
-      batch: a tensor, a list of tensors, or a dict of columns.
+      model: a Keras 3 or tf_keras model, or a SavedModel's signature; anything without declared
+        inputs gets `batch` as it is.
+      batch: a tensor, a list of tensors, a dict of columns, or these nested as the model's inputs
+        are. Sparse and ragged tensors stay what they are, if the model declares so.
 
     Returns:
-      What to call the model with.
+      What to call the model with; for a signature a dict of its keywords.
 
     Raises:
-      ValueError: a column that the model declares and the batch lacks.
+      ValueError: a column that the model declares and the batch lacks; another nesting.
     """
     declared = declared_inputs(model)
     if declared is None:
         return batch
     if isinstance(declared, dict):
         if not isinstance(batch, dict):
-            return batch
-        return {key: _fit(_column(model, batch, key), spec) for key, spec in declared.items()}
+            if not is_signature(model) or len(declared) > 1:
+                return batch
+            batch = dict.fromkeys(declared, batch)
+        return _fit_structure(model, batch, declared)
     if isinstance(batch, dict):
-        if len(declared) == 1 and declared[0].name not in batch:
-            batch = [_column(model, batch, "image")]
-        else:
-            batch = [_column(model, batch, spec.name) for spec in declared]
+        batch = _columns_of_list(model, batch, declared)
     elif not isinstance(batch, (list, tuple)):
         batch = [batch]
-    fitted = [_fit(value, spec) for value, spec in zip(batch, declared, strict=True)]
-    return fitted[0] if len(fitted) == 1 else fitted
+    fitted = _fit_structure(model, batch, declared)
+    return fitted[0] if len(fitted) == 1 and _is_tensor(declared[0]) else fitted
 
 
 def declared_inputs(model):
-    """Dict or list of a model's symbolic input tensors; None for what declares none."""
+    """A model's symbolic input tensors; None for what declares none.
+
+    Returns:
+      A dict or list of them, nested as the model was built. Of a SavedModel's signature, which
+      takes keywords only, the dict of its tf.TensorSpecs by keyword.
+    """
+    if is_signature(model):
+        return dict(model.structured_input_signature[1])
+    if hasattr(model, "structured_input_signature"):  # its `inputs` are its variables too
+        return None
     try:
         inputs = model.inputs
         struct = getattr(model, "input", None)
@@ -52,7 +64,14 @@ def declared_inputs(model):
         return dict(struct)
     if not isinstance(inputs, (list, tuple)) or not all(hasattr(i, "dtype") for i in inputs):
         return None
-    return list(inputs) or None
+    is_nested = isinstance(struct, (list, tuple)) and not all(map(_is_tensor, struct))
+    return list(struct if is_nested else inputs) or None
+
+
+def is_signature(model):
+    """Whether a model is a function that takes its tensors by keyword only, as signatures do."""
+    signature = getattr(model, "structured_input_signature", None)
+    return bool(signature) and not signature[0] and bool(signature[1])
 
 
 def is_functional(model):
@@ -60,20 +79,78 @@ def is_functional(model):
     return isinstance(model, keras.Model) and bool(getattr(model, "outputs", None))
 
 
+def _is_tensor(spec):
+    return hasattr(spec, "dtype")
+
+
+def _columns_of_list(model, batch, declared):
+    if len(declared) == 1 and _is_tensor(declared[0]) and declared[0].name not in batch:
+        return [_column(model, batch, "image")]
+    return keras.tree.map_structure(lambda spec: _column(model, batch, spec.name), declared)
+
+
 def _column(model, batch, key):
+    if key not in batch and is_signature(model):  # whose names hold letters, digits and _ only
+        batch = {re.sub(r"\W", "_", column): values for column, values in batch.items()}
     if key not in batch:
         raise ValueError(
-            f"model {model.name!r} takes the input {key!r}, which the batch lacks; its columns are "
+            f"{_label(model)} takes the input {key!r}, which the batch lacks; its columns are "
             f"{sorted(batch)}"
         )
     return batch[key]
 
 
+def _label(model):
+    name = getattr(model, "name", None)
+    if is_signature(model):
+        return f"signature {name.decode() if isinstance(name, bytes) else name!r}"
+    return f"model {name!r}"
+
+
+def _fit_structure(model, batch, declared):
+    """The tensors that a structure of specs names, each made to fit; dicts may hold more."""
+    if _is_tensor(declared):
+        return _fit(batch, declared)
+    if isinstance(declared, dict) and isinstance(batch, dict):
+        if is_signature(model) and len(declared) == 1 and not declared.keys() & batch.keys():
+            (key,) = declared
+            batch = {key: _column(model, batch, "image")}
+        return {
+            key: _fit_structure(model, _column(model, batch, key), spec)
+            for key, spec in declared.items()
+        }
+    is_list = isinstance(declared, (list, tuple)) and isinstance(batch, (list, tuple))
+    if not is_list or len(declared) != len(batch):
+        raise ValueError(
+            f"{_label(model)} takes the inputs {_outline(declared)}, the batch is "
+            f"{_outline(batch)}: nest the batch as the model was built"
+        )
+    fitted = [_fit_structure(model, *pair) for pair in zip(batch, declared, strict=True)]
+    return tuple(fitted) if isinstance(declared, tuple) else fitted
+
+
+def _outline(structure):
+    """A structure with the names of its keys only, for messages."""
+    if isinstance(structure, dict):
+        return "{" + ", ".join(f"{k!r}: {_outline(v)}" for k, v in structure.items()) + "}"
+    if isinstance(structure, (list, tuple)):
+        return "[" + ", ".join(map(_outline, structure)) + "]"
+    return "a tensor"
+
+
 def _fit(value, spec):
-    value = tf.convert_to_tensor(value)
+    if value is None:  # an optional input
+        return None
     dtype = tf.as_dtype(spec.dtype)
-    size = tuple(spec.shape)[1:3]
-    is_image = value.shape.rank == len(spec.shape) == 4 and value.shape[-1] == spec.shape[-1]
+    if isinstance(value, tf.SparseTensor) and not getattr(spec, "sparse", False):
+        value = tf.sparse.to_dense(value)
+    if isinstance(value, (tf.SparseTensor, tf.RaggedTensor)):
+        return tf.cast(value, dtype) if value.dtype != dtype else value
+    value = tf.convert_to_tensor(value)
+    shape = spec.shape
+    rank = shape.rank if isinstance(shape, tf.TensorShape) else len(shape)
+    is_image = value.shape.rank == rank == 4 and value.shape[-1] == shape[-1]
+    size = tuple(shape)[1:3] if is_image else ()
     if is_image and None not in size and tuple(value.shape[1:3]) != size:
         value = _resize(value, size)
     if value.dtype.is_floating and dtype.is_integer:

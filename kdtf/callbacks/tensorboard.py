@@ -171,15 +171,11 @@ class TensorBoardFigures(keras_private.Callback):
 
     def _look(self):
         """Images (uint8, None if x has none), logits and labels of the first photos."""
-        if self._forward is None:
-            self._forward = tf.function(
-                lambda x: self.model(x, training=False), autograph=False, reduce_retracing=True
-            )
         images, logits, labels = [], [], []
         for x, image, y in self._batches():
             # Bytes: as many floats would take four times the memory.
             images.append(np.clip(np.rint(image), 0, 255).astype(np.uint8))
-            logits.append(np.asarray(self._forward(x), np.float32)[: len(y)])
+            logits.append(np.asarray(self._logits(x), np.float32)[: len(y)])
             labels.append(np.asarray(y))
         if not labels:
             return None, np.zeros((0, len(self._classes))), np.zeros(0, int)
@@ -199,6 +195,16 @@ class TensorBoardFigures(keras_private.Callback):
             missing -= len(image)
             if not missing:
                 return
+
+    def _logits(self, x):
+        if self._forward is None:
+            # One trace for batches of all sizes, the smaller last one too.
+            specs = tf.nest.map_structure(
+                lambda values: tf.TensorSpec([None, *values.shape[1:]], values.dtype), x
+            )
+            forward = tf.function(lambda x: self.model(x, training=False), autograph=False)
+            self._forward = forward.get_concrete_function(specs)
+        return self._forward(tf.nest.map_structure(tf.convert_to_tensor, x))
 
 
 def write_hparams(folder, trial, settings, measures):

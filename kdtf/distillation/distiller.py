@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from kdtf import keras_private, losses
 from kdtf.distillation import validation
-from kdtf.distillation.train_step import TrainStep, is_number
+from kdtf.distillation.train_step import TrainStep
 
 
 class Distiller(TrainStep, keras_private.DistributedModel):
@@ -30,7 +30,13 @@ class Distiller(TrainStep, keras_private.DistributedModel):
     `feature_loss` (the weighted sum), the compiled metrics on the student's logits,
     `teacher_agreement` when asked, `alpha` and `temperature` (the epoch's mean) where they follow
     a schedule. In `evaluate` and validation `loss` is `label_loss` plus regularisers: no teacher
-    runs there.
+    runs there. Where Keras returns a list (`loss, accuracy = distiller.evaluate(...)`), it is that
+    of plain Keras, the loss and the compiled metrics; `return_dict=True` has all logs.
+
+    `alpha` and `temperature` may be set between epochs and trainings. A step whose teacher gives
+    NaN, infinite logits or a row too few, whose schedule leaves its range, or whose labels hold
+    several classes while the soft targets are a softmax, ends with an error that says so, before
+    a weight moves (under XLA, after the step).
 
     Batches: x is a tensor, or a dict of columns of which each Keras model gets those it declares.
     An image whose height, width or dtype differs from what a model declares is resized for it
@@ -40,8 +46,9 @@ class Distiller(TrainStep, keras_private.DistributedModel):
     Args:
       student: a built keras.Model with one output: logits [batch, classes].
       teacher: anything callable on a batch that returns logits: a Keras 3 or tf_keras model, a
-        restored SavedModel, a function. Keras models get the inputs they declare, others get x
-        as it is. Under `jit_compile` (Keras's default on a GPU) it must compile under XLA too.
+        restored SavedModel or one of its signatures, a function. Keras models and signatures get
+        the inputs they declare, others get x as it is. Under `jit_compile` (Keras's default on a
+        GPU) it must compile under XLA too.
         None: the logits are the column "teacher_logits" of x, see `kdtf.teachers.cached_logits`.
         Logits [batch, members, classes], as `teachers.members` gives, are an ensemble's: the soft
         target is the mean of the members' probabilities at the temperature
@@ -94,20 +101,15 @@ class Distiller(TrainStep, keras_private.DistributedModel):
 
         `loss=None` is for training on the teacher alone (alpha=1), for example without labels;
         where some photos have one, `losses.label_cross_entropy` takes the label -1 for none.
+        Losses, metrics and weights may be given by the student's output name, as for it.
 
         Raises:
-          ValueError: a loss that expects probabilities or is not reduced to a scalar; no loss
-            while the labels have a weight.
+          ValueError: a loss that expects probabilities, that takes each label by itself (binary
+            cross-entropy) while the soft targets are a softmax, or that is not reduced to a
+            scalar; no loss while the labels have a weight; anything made by tf_keras; an output
+            that the student does not have.
         """
-        if loss is None and not is_number(self._alpha, 1):
-            raise ValueError(
-                f"loss is None, but with alpha={self._alpha!r} the labels have a weight: pass a "
-                f"loss on logits, {validation.LOSS_ADVICE}, or alpha=1 to train on the teacher "
-                "alone"
-            )
-        for part in keras.tree.flatten(loss) if loss is not None else ():
-            self._reduction = validation.checked_reduction(part)
-        super().compile(optimizer, loss, *args, **kwargs)
+        self._checked_compile(super().compile, keras, optimizer, loss, *args, **kwargs)
 
     def save(self, filepath, overwrite=True, **kwargs):
         """Saves the student alone, as its own `save` does; loading gives the plain student."""
@@ -134,6 +136,10 @@ class Distiller(TrainStep, keras_private.DistributedModel):
             "a Distiller has no config, because its teacher is never saved: use "
             "distiller.save(path) for the student and distiller.save_weights(path) to resume"
         )
+
+    def listed_logs(self, logs):
+        """Logs as plain Keras lists them where no dict is asked for: the loss and the metrics."""
+        return {name: value for name, value in logs.items() if name not in self._trackers}
 
     # The rest is how Keras 3 reduces, adds up and reports losses.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from kdtf.model_inputs import declared_inputs, is_functional, prepare_inputs
+from kdtf.model_inputs import declared_inputs, is_functional, is_signature, prepare_inputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,8 +117,9 @@ def forward_function(network, layer_names=()):
     """One function of (batch, training) that gives a network's logits and features.
 
     Args:
-      network: a Keras model, or any callable on a batch. It returns logits, or, where layers are
-        asked for, (logits, {layer name: features}) as a `feature_extractor` does.
+      network: a Keras model, a SavedModel's signature, or any callable on a batch. It returns
+        logits, or, where layers are asked for, (logits, {layer name: features}) as a
+        `feature_extractor` does.
       layer_names: the layers to read.
 
     Returns:
@@ -129,7 +130,10 @@ def forward_function(network, layer_names=()):
 
     def forward(batch, training):
         inputs = prepare_inputs(network, batch)
-        outputs = network(inputs, training=training) if takes_training else network(inputs)
+        if is_signature(network):
+            outputs = network(**inputs)
+        else:
+            outputs = network(inputs, training=training) if takes_training else network(inputs)
         return _logits_and_features(outputs, layer_names)
 
     return forward

@@ -1,18 +1,16 @@
 """What a Distiller refuses, and what it tells the user to do instead."""
 
-import inspect
 import numbers
 
 import keras
 
 from kdtf import layer_graph
-from kdtf.distillation import features
+from kdtf.distillation import features, networks
 
 _PROBABILITIES = {"softmax", "sigmoid"}
 # What may stand between the layer that makes the logits and the model's output; by name, as
 # tf_keras has classes of its own for them and Keras 3 operations.
 _PASS_THROUGH = {"Activation", "Cast", "Dropout", "Flatten", "Identity", "Reshape"}
-LOSS_ADVICE = "for example keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
 
 
 def check_student(student):
@@ -40,6 +38,13 @@ def check_teacher(teacher, student):
             f"teacher {teacher.name!r} is not built, so its weights cannot be trained ones: load "
             "them, or call it once on a batch"
         )
+    try:
+        networks.variables_of(teacher)
+    except AssertionError as error:
+        raise ValueError(
+            f"teacher {teacher!r} has lost its variables, because the SavedModel that it comes "
+            "from is gone: keep it, restored = tf.saved_model.load(path), or pass it whole"
+        ) from error
     check_logits(teacher, "teacher")
     shapes = _output_shape("teacher", teacher), _output_shape("student", student)
     if None not in shapes:
@@ -71,6 +76,8 @@ def check_logits(model, role):
 
 
 def _last_layer(model):
+    if not hasattr(model, "layers"):  # such as a SavedModel's signature
+        return None
     if getattr(model, "outputs", None):
         return layer_graph.output_layer(model, _passes_on)
     # Without a graph the order of creation is all there is; gates are often sigmoids.
@@ -93,7 +100,8 @@ def _output_shape(role, model):
             f"{role} {model.name!r} has {len(outputs)} outputs, expected one, the logits: wrap the "
             "logits in a model of their own, keras.Model(model.inputs, logits)"
         )
-    return tuple(outputs[0].shape)
+    shape = outputs[0].shape
+    return None if getattr(shape, "rank", 0) is None else tuple(shape)
 
 
 def check_classes(teacher_classes, student_classes):
@@ -103,6 +111,17 @@ def check_classes(teacher_classes, student_classes):
             f"teacher has {teacher_classes} classes, student has {student_classes}: rebuild the "
             "student to match, in the teacher's class order"
         )
+
+
+def check_teacher_logits(teacher_shape, student_shape):
+    """Raises where two tf.TensorShapes, as far as known, are not those of logits that match."""
+    if teacher_shape.rank not in (None, 2, 3):
+        raise ValueError(
+            "a teacher must return logits [batch, classes], or of an ensemble [batch, members, "
+            f"classes]; got shape {tuple(teacher_shape)}"
+        )
+    if teacher_shape.rank is not None:
+        check_classes(teacher_shape[-1], student_shape[-1])
 
 
 def check_scalar(name, value, is_valid, range_text):
@@ -127,30 +146,6 @@ def check_feature_losses(feature_losses, teacher):
     return tuple(feature_losses)
 
 
-def checked_reduction(loss, keras=keras):
-    """How a compiled loss is reduced; refuses one that is not, or that expects probabilities."""
-    if loss in ("crossentropy", "ce"):
-        expects_probabilities = True
-    else:
-        loss = keras.losses.get(loss)
-        expects_probabilities = _from_logits(loss, keras) is False
-    if expects_probabilities:
-        raise ValueError(
-            f"loss {loss!r} expects probabilities, but the student gives logits: pass {LOSS_ADVICE}"
-        )
-    reduction = getattr(loss, "reduction", "sum_over_batch_size")
-    if reduction in (None, "none"):
-        raise ValueError(
-            f"loss {loss!r} has reduction={reduction!r}: the Distiller adds up scalars, use "
-            "'sum_over_batch_size'"
-        )
-    return reduction
-
-
-def _from_logits(loss, keras):
-    if isinstance(loss, keras.losses.KLDivergence) or loss is keras.losses.kl_divergence:
-        return False
-    if isinstance(loss, keras.losses.Loss):
-        return loss.get_config().get("from_logits")
-    parameter = inspect.signature(loss).parameters.get("from_logits")
-    return parameter.default if parameter is not None else None
+def is_number(value, number):
+    """Whether a value, which may be a callable, is this number."""
+    return isinstance(value, numbers.Real) and value == number

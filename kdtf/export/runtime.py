@@ -1,6 +1,7 @@
 """TFLite files, run with LiteRT."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -155,9 +156,35 @@ def batches_of(inputs):
         yield batch[0] if isinstance(batch, tuple) else batch
 
 
+class _HeldStream:
+    """Stands for sys.stdout or sys.stderr: a file at first, the real stream once released."""
+
+    def __init__(self, file, stream):
+        self._file, self._stream = file, stream
+
+    def release(self):
+        self._file = self._stream
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
+def _remove_handlers(streams):
+    """Removes the handlers that log to one of the streams."""
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        for handler in list(getattr(logger, "handlers", ())):  # placeholders have none
+            if any(getattr(handler, "stream", None) is stream for stream in streams):
+                logger.removeHandler(handler)
+
+
 @contextlib.contextmanager
 def quiet():
-    """Holds back what the process prints, C++ included; yields the list that receives it."""
+    """Holds back what the process prints, C++ included; yields the list that receives it.
+
+    Handlers of logging that were made meanwhile for sys.stdout or sys.stderr are removed: the
+    converter makes one of the root logger, by which every line would be printed twice from then on.
+    Who else keeps a stream from meanwhile writes to the real one afterwards.
+    """
     printed = []
     sys.stdout.flush()
     sys.stderr.flush()
@@ -171,14 +198,18 @@ def quiet():
         text = undo.enter_context(
             open(os.dup(sink.fileno()), "w", encoding="utf-8", errors="replace")
         )
-        undo.enter_context(contextlib.redirect_stdout(text))
-        undo.enter_context(contextlib.redirect_stderr(text))
+        held = _HeldStream(text, sys.stdout), _HeldStream(text, sys.stderr)
+        undo.enter_context(contextlib.redirect_stdout(held[0]))
+        undo.enter_context(contextlib.redirect_stderr(held[1]))
         try:
             yield printed
         finally:
             text.flush()
+            _remove_handlers(held)
+            for stream in held:
+                stream.release()
             sink.seek(0)
-            printed.extend(sink.read().decode(errors="replace").splitlines())
+            printed.extend(sink.read().decode("utf-8", errors="replace").splitlines())
 
 
 def read(path):

@@ -146,6 +146,7 @@ def int8_distiller(model, config, steps, *, distilled, teacher=None):
         tf_keras.optimizers.Adam(schedule),
         losses.label_cross_entropy,
         metrics=[_accuracy(tf_keras)],
+        weighted_metrics=[],  # else tf_keras warns that batches carry weights
     )
     return built
 

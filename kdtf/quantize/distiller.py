@@ -4,8 +4,7 @@ import tensorflow as tf
 import tf_keras
 
 from kdtf import layer_graph, losses
-from kdtf.distillation import validation
-from kdtf.distillation.train_step import TrainStep, is_number
+from kdtf.distillation.train_step import TrainStep
 from kdtf.quantize import fake_quant
 
 
@@ -46,17 +45,35 @@ class QATDistiller(TrainStep, tf_keras.Model):
         """tf_keras.Model.compile, with a loss of tf_keras on the labels that takes logits.
 
         Raises:
-          ValueError: no loss while the labels have a weight; a loss on probabilities.
+          ValueError: as `kdtf.Distiller.compile` does; anything made by Keras 3.
         """
-        if loss is None and not is_number(self._alpha, 1):
-            raise ValueError(
-                f"loss is None, but with alpha={self._alpha!r} the labels have a weight: pass a "
-                "loss on logits of tf_keras.losses, or alpha=1 to train on the teacher alone"
-            )
-        if loss is not None:
-            self._reduction = validation.checked_reduction(loss, tf_keras)
-        self._has_label_loss = loss is not None
-        super().compile(optimizer, loss, *args, **kwargs)
+        self._checked_compile(super().compile, tf_keras, optimizer, loss, *args, **kwargs)
+
+    def evaluate(self, *args, return_dict=False, **kwargs):
+        """As tf_keras does; the list without `return_dict` is the loss and the compiled metrics."""
+        return self._returned(super().evaluate(*args, return_dict=True, **kwargs), return_dict)
+
+    def train_on_batch(self, *args, return_dict=False, **kwargs):
+        """Likewise."""
+        logs = super().train_on_batch(*args, return_dict=True, **kwargs)
+        return self._returned(logs, return_dict)
+
+    def test_on_batch(self, *args, return_dict=False, **kwargs):
+        """Likewise."""
+        logs = super().test_on_batch(*args, return_dict=True, **kwargs)
+        return self._returned(logs, return_dict)
+
+    def _returned(self, logs, return_dict):
+        if return_dict:
+            return logs
+        hidden = self._trackers.keys() - {"loss"}
+        names = ["loss", *(name for name in logs if name != "loss" and name not in hidden)]
+        values = [logs[name] for name in names if name in logs]
+        return values[0] if len(values) == 1 else values
+
+    @property
+    def _has_label_loss(self):
+        return self._compiled[0] is not None
 
     def _label_loss(self, y, logits, sample_weight):
         return self.compiled_loss(y, logits, sample_weight)

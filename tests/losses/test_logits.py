@@ -90,7 +90,7 @@ def test_soft_target_kl_is_finite_and_not_negative(logits, temperature):
     loss = losses.soft_target_kl(teacher, student, temperature).numpy()
     same = losses.soft_target_kl(teacher, teacher, temperature).numpy()
     assert np.isfinite(loss).all()
-    # Rounding of log-probabilities, times T**2, may dip below zero where the loss is zero.
+    # Where logits lie too far apart for the exact form, rounding may dip below zero.
     assert (loss >= -1e-5 * temperature**2).all()
     np.testing.assert_array_equal(same, np.zeros(3))
 
@@ -103,6 +103,39 @@ def test_soft_target_kl_lets_the_teacher_rule_classes_out():
         loss, reference.soft_target_kl([[0.0, 1.0, -np.inf]], [[1.0, 2.0, 3.0]], 1.0), rtol=1e-5
     )
     assert np.isfinite(tape.gradient(loss, student)).all()
+
+
+@pytest.mark.parametrize("how", [{}, {"jit_compile": True}], ids=["graph", "xla"])
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 100.0, 1000.0])
+@pytest.mark.parametrize("scale", [0.05, 1.0, 10.0])
+def test_soft_target_kl_is_exact_at_every_temperature(scale, temperature, how):
+    teacher, student = _logits(classes=50, scale=scale)
+    want = reference.soft_target_kl(teacher, student, temperature)
+    loss = tf.function(losses.soft_target_kl, **how)
+    np.testing.assert_allclose(loss(teacher, student, temperature), want, rtol=2e-4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    hnp.arrays("float32", (2, 3, 4), elements=st.floats(-50, 50, width=32)),
+    st.sampled_from([1.0, 4.0, 100.0]),
+)
+def test_soft_target_kl_keeps_the_gradient_of_the_plain_form_bit_for_bit(logits, temperature):
+    teacher, student = logits[0], tf.Variable(logits[1])
+    scale = tf.constant(temperature)
+    with tf.GradientTape(persistent=True) as tape:
+        loss = losses.soft_target_kl(teacher, student, temperature)
+        log_probs = [tf.nn.log_softmax(values / scale) for values in (teacher, student)]
+        plain = tf.reduce_sum((log_probs[0] - log_probs[1]) * tf.exp(log_probs[0]), axis=-1)
+        plain *= scale**2
+    np.testing.assert_array_equal(tape.gradient(loss, student), tape.gradient(plain, student))
+    # The plain form rounds logarithms of up to 100 and multiplies by T**2.
+    np.testing.assert_allclose(loss, plain, rtol=1e-4, atol=2e-5 * temperature**2)
+
+
+def test_soft_target_kl_stays_infinite_where_the_student_rules_out_what_the_teacher_does_not():
+    loss = losses.soft_target_kl([[0.0, 1.0]], [[0.0, -np.inf]], 2.0)
+    np.testing.assert_array_equal(loss, [np.inf])
 
 
 def test_soft_target_kl_takes_a_tensor_for_the_temperature():
