@@ -70,7 +70,8 @@ def test_two_hosts_equal_one_process(folder, tmp_path, training):
     found = [read(folder, training, worker) for worker in range(2)]
     for other, _ in found:
         for a, b in zip(other, weights, strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+            # Totals of metrics are among them, of which one float32 step is more than atol.
+            np.testing.assert_allclose(a, b, rtol=2e-7, atol=1e-5)
     reported = found[0][1]
     assert reported == found[1][1]
     assert set(reported["logs"]) == set(logs)
