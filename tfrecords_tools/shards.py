@@ -6,10 +6,10 @@ beside its place and renamed, so a killed build leaves nothing half-written and 
 running it again.
 """
 
+import base64
 import concurrent.futures
 import functools
 import hashlib
-import io
 import multiprocessing
 import os
 from collections import Counter
@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from kdtf import data, files
 from kdtf.data import resumable
-from tfrecords_tools.duplicates import Fingerprint, difference_hash, find_duplicates
+from tfrecords_tools.duplicates import Fingerprint, find_duplicates, thumbnail
 
 SPLITS_ORDER = ("train", "val", "test")
 
@@ -59,7 +58,7 @@ class Written(NamedTuple):
     bytes: int
     sha256: str
     content_hashes: tuple[str, ...]
-    difference_hashes: tuple[int, ...]
+    thumbnails: tuple[str, ...]  # base64
 
     @property
     def shard(self):
@@ -68,10 +67,10 @@ class Written(NamedTuple):
 
     def fingerprints(self, photos):
         """list of `duplicates.Fingerprint`s of the shard's `Photo`s."""
-        hashes = zip(photos, self.content_hashes, self.difference_hashes, strict=True)
+        known = zip(photos, self.content_hashes, self.thumbnails, strict=True)
         return [
-            Fingerprint(photo.split, photo.id, content, difference)
-            for photo, content, difference in hashes
+            Fingerprint(photo.split, photo.id, content, base64.b64decode(cells))
+            for photo, content, cells in known
         ]
 
 
@@ -89,24 +88,35 @@ def write_shard(path, photos, encode, classes):
     """
     path = Path(path)
     position = {name: index for index, name in enumerate(classes)}
-    content_hashes, difference_hashes = [], []
+    content_hashes, thumbnails = [], []
     with files.atomic_write(path) as partial:
         import tensorflow as tf  # here: a command line's help needs none of it
 
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for photo in photos:
                 encoded = encode(photo)
-                with Image.open(io.BytesIO(encoded)) as image:
-                    difference_hashes.append(difference_hash(image))
+                thumbnails.append(base64.b64encode(thumbnail(_decoded(encoded, photo))).decode())
                 content_hashes.append(hashlib.sha256(encoded).hexdigest())
                 label = None if photo.label is None else position[photo.label]
                 example = data.Example(photo.id, encoded, label, dict(photo.metadata))
                 writer.write(data.serialize(example))
         digest = files.file_sha256(partial)
         size = partial.stat().st_size
-    return Written(
-        path.name, len(photos), size, digest, tuple(content_hashes), tuple(difference_hashes)
-    )
+    return Written(path.name, len(photos), size, digest, tuple(content_hashes), tuple(thumbnails))
+
+
+def _decoded(encoded, photo):
+    """uint8 [height, width, 3]: a JPEG's pixels as training decodes them; ValueError names it."""
+    import tensorflow as tf
+
+    from kdtf.data import augment
+
+    try:
+        return augment.decode(tf.constant(encoded)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"{photo.id}: TensorFlow, which trains on it, cannot decode this JPEG: {error.message}"
+        ) from error
 
 
 def write_dataset(
@@ -224,7 +234,9 @@ def _signature(plan, classes, encode):
 
     return {
         name: hashlib.sha256(
-            repr((photos, [version(photo) for photo in photos], classes, encode)).encode()
+            repr(
+                (Written._fields, photos, [version(photo) for photo in photos], classes, encode)
+            ).encode()
         ).hexdigest()
         for name, photos in plan.items()
     }

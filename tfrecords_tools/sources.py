@@ -2,80 +2,14 @@
 
 import csv
 import hashlib
-import io
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
+from tfrecords_tools.encoding import JpegEncoder, to_jpeg  # noqa: F401 (what photos are stored by)
 from tfrecords_tools.shards import Photo
 
 RESERVED_COLUMNS = ("path", "label", "split")
-ORIENTATION = 0x0112  # EXIF tag
-
-
-@dataclass(frozen=True)
-class JpegEncoder:
-    """Photo file -> upright RGB or grey JPEG bytes.
-
-    A JPEG that is upright, small enough and RGB or grey passes through untouched; anything else
-    that Pillow opens is re-encoded. Transparent pixels become white.
-
-    Attributes:
-      max_side: longest side in pixels after which a photo is shrunk (Lanczos); None = never.
-      quality: JPEG quality of what is re-encoded, 1 to 100.
-    """
-
-    max_side: int | None = None
-    quality: int = 95
-
-    def __post_init__(self):
-        if self.max_side is not None and self.max_side < 1:
-            raise ValueError(f"max_side must be at least 1 pixel, got {self.max_side!r}")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"quality must be in 1..100, got {self.quality!r}")
-
-    def __call__(self, photo):
-        try:
-            return self.encode(Path(photo.source).read_bytes())
-        except UnidentifiedImageError as error:
-            raise ValueError(f"{photo.source} is not a photo that Pillow knows") from error
-        except OSError as error:
-            raise ValueError(f"{photo.source} cannot be read as a photo: {error}") from error
-
-    def encode(self, raw):
-        """JPEG bytes of any photo's bytes; OSError where Pillow cannot read all of it."""
-        with Image.open(io.BytesIO(raw)) as image:
-            image.load()  # a truncated file fails here, not in training
-            upright = image.getexif().get(ORIENTATION, 1) == 1
-            small = self.max_side is None or max(image.size) <= self.max_side
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and upright and small:
-                return raw
-            image = flatten(ImageOps.exif_transpose(image))
-            if not small:
-                image.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
-            return to_jpeg(image, self.quality)
-
-
-def flatten(image):
-    """RGB copy of any Pillow image, transparent pixels on white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if image.mode.startswith(("I", "F")):  # 16 or more bits of grey: Pillow's convert would clip
-        pixels = np.asarray(image, np.float64)
-        top = 65535 if pixels.max() > 255 else 255
-        image = Image.fromarray((pixels.clip(0, top) * (255 / top)).astype(np.uint8))
-    return image.convert("RGB")
-
-
-def to_jpeg(image, quality=95):
-    """JPEG bytes of a Pillow RGB or L image."""
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality)
-    return stream.getvalue()
 
 
 def from_folders(root):

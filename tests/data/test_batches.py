@@ -12,7 +12,7 @@ from solid_photos import COLOURS, encode_solid, photos
 from kdtf import data
 from kdtf.data import augment, views
 from tfrecords_tools import shards
-from tfrecords_tools.sources import to_jpeg
+from tfrecords_tools.encoding import to_jpeg
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from PIL import Image
 from kdtf import data
 from kdtf.files import file_sha256
 from tfrecords_tools import validate
+from tfrecords_tools.encoding import to_jpeg
 from tfrecords_tools.shards import Photo, write_dataset
-from tfrecords_tools.sources import to_jpeg
 
 TRAIN, TEST = "train-00000-of-00002.tfrecord", "test-00000-of-00001.tfrecord"
 
