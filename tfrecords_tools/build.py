@@ -62,7 +62,7 @@ def build(
       runner: name of a Beam runner and its pipeline options, list of str; None = this machine.
 
     Returns:
-      (`kdtf.data.DatasetInfo`, list of `tfrecords_tools.duplicates.Duplicate`).
+      (`kdtf.data.DatasetInfo`, list of `kdtf.data.Duplicate`).
 
     Raises:
       ValueError: the source cannot be read, or has photos without a split and none is asked for;

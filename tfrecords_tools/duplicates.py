@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from kdtf.data import Duplicate
+
 LIMIT = 0.08  # of the difference, in parts of the contrast, of photos that look the same
 SIDE = 32  # cells of a thumbnail's grey; the photos are compared by a quarter of them
 COLOUR_SIDE = 4  # cells of its colours
@@ -37,15 +39,6 @@ class Fingerprint(NamedTuple):
     thumbnail: bytes
 
 
-class Duplicate(NamedTuple):
-    """Two photos that are the same bytes (`exact`) or look the same; ids as `split/id`."""
-
-    first: str
-    second: str
-    exact: bool
-    across_splits: bool
-
-
 def thumbnail(pixels):
     """bytes: a photo's brightness in 32 x 32 cells, then two colours in 4 x 4 cells (YCbCr).
 
@@ -71,13 +64,14 @@ def find_duplicates(fingerprints, limit=LIMIT):
       limit: largest difference, in parts of the contrast, of photos that look the same.
 
     Returns:
-      list of `Duplicate`, leaks across splits first.
+      list of `kdtf.data.Duplicate`, leaks across splits first.
     """
     duplicates = {}
 
     def add(a, b, exact):
-        pair = tuple(sorted((f"{a.split}/{a.id}", f"{b.split}/{b.id}")))
-        duplicates.setdefault(pair, Duplicate(*pair, exact, a.split != b.split))
+        (split, name), (other_split, other) = sorted(((a.split, a.id), (b.split, b.id)))
+        pair = Duplicate((split, other_split), (name, other), exact)
+        duplicates.setdefault(pair[:2], pair)
 
     by_content = {}
     for fingerprint in fingerprints:
@@ -93,11 +87,11 @@ def find_duplicates(fingerprints, limit=LIMIT):
 
 def _alike(fingerprints, limit):
     """Yields pairs of positions of photos that look the same."""
-    if len(fingerprints) < 2:
-        return
     stored = np.array([np.frombuffer(each.thumbnail, np.uint8) for each in fingerprints])
     contrasts = np.array([row[: SIDE * SIDE].std() for row in stored])
     lively = np.flatnonzero(contrasts >= _FLAT)
+    if len(lively) < 2:
+        return
     stored, contrasts = stored[lively], contrasts[lively]
     splits = np.array([fingerprints[place].split for place in lively])
     for is_mirrored in (False, True):

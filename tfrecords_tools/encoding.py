@@ -110,7 +110,8 @@ def _without_pillow_limit():
 def is_common_jpeg(raw):
     """Whether bytes are a JPEG as every decoder reads it: baseline or progressive, of 8 bits.
 
-    Pillow may read lossless, arithmetic-coded and 12-bit ones too; TensorFlow and phones do not.
+    Pillow may read lossless ones too, which TensorFlow does not, and arithmetic-coded ones, which
+    phones do not.
     """
     place = 2
     while raw[:2] == b"\xff\xd8" and place + 4 < len(raw) and raw[place] == 0xFF:

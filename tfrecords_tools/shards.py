@@ -8,6 +8,7 @@ running it again.
 
 import base64
 import concurrent.futures
+import dataclasses
 import functools
 import hashlib
 import multiprocessing
@@ -141,7 +142,8 @@ def write_dataset(
         a `beam_runner.Engine` for example; None = processes of this machine.
 
     Returns:
-      (`kdtf.data.DatasetInfo`, list of `duplicates.Duplicate`).
+      (`kdtf.data.DatasetInfo`, list of `kdtf.data.Duplicate`, of which `info.leaks` has those
+      across splits).
 
     Raises:
       ValueError: no photos, an id that occurs twice, a label outside `classes`; `workers` beside
@@ -162,15 +164,19 @@ def write_dataset(
     signature = _signature(plan, classes, encode)
     write = functools.partial(_write_resumably, out.absolute(), encode, classes)
     written = _write_all(out, plan, write, signature, engine or _processes(workers))
-    info = _describe(out, photos, plan, written, classes)
-    resumable.remove_leftovers(out, plan)
-    info.save()
     fingerprints = [
         fingerprint
         for name, members in plan.items()
         for fingerprint in written[name].fingerprints(members)
     ]
-    return info, find_duplicates(fingerprints)
+    duplicates = find_duplicates(fingerprints)
+    info = dataclasses.replace(
+        _describe(out, photos, plan, written, classes),
+        leaks=tuple(each for each in duplicates if each.across_splits),
+    )
+    resumable.remove_leftovers(out, plan)
+    info.save()
+    return info, duplicates
 
 
 def _describe(out, photos, plan, written, classes):

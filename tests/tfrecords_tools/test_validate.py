@@ -298,6 +298,34 @@ def test_ids_repeated_across_splits(directory):
     only(validate.validate(directory), f"id {other.id!r} occurs before, in {TRAIN}")
 
 
+def test_leaks_are_a_problem_unless_allowed(directory, capsys):
+    other = data.deserialize(
+        next(tf.data.TFRecordDataset(str(directory / TEST)).as_numpy_iterator())
+    )
+    rewrite(directory, TRAIN, altered(encoded=other.encoded))
+    (problem,) = validate.validate(directory)
+    assert problem.startswith(f"LEAK: test/{other.id} and train/train-")
+    assert problem.endswith("are the same bytes")
+    assert validate.validate(directory, allow_leaks=True) == []
+    validate.main([str(directory), "--allow-leaks"])
+    assert capsys.readouterr().out.startswith("OK")
+
+
+def test_leaks_that_dataset_json_knows_are_a_problem(directory):
+    leak = {"splits": ["test", "train"], "ids": ["x", "y"], "exact": False}
+    edit_manifest(directory, lambda manifest: manifest.update(leaks=[leak]))
+    assert validate.validate(directory) == ["LEAK: test/x and train/y look the same"]
+
+
+def test_a_jpeg_that_training_cannot_decode(directory):
+    raw = noise_bytes("JPEG")
+    place = raw.find(b"\xff\xc0") + 1
+    lossless = raw[:place] + b"\xc3" + raw[place + 1 :]
+    rewrite(directory, TRAIN, altered(encoded=lossless))
+    (problem,) = validate.validate(directory)
+    assert "cannot be decoded" in problem
+
+
 def test_all_problems_are_reported_at_once(directory, capsys):
     (directory / TEST).unlink()
     (directory / "old.tfrecord").write_bytes(b"")
