@@ -5,6 +5,7 @@ root mean square of their difference once one of them is cropped, and mirrored, 
 `docs/duplicates.md` has the measurements by which the limit was chosen.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -13,14 +14,17 @@ from PIL import Image
 from kdtf.data import Duplicate
 
 LIMIT = 0.08  # of the difference, in parts of the contrast, of photos that look the same
-SIDE = 32  # cells of a thumbnail's grey; the photos are compared by a quarter of them
+SIDE = 32  # cells of a thumbnail's grey
 COLOUR_SIDE = 4  # cells of its colours
 _COLOUR_LIMIT = 8.0  # levels between the colours of photos that look the same
 _FLAT = 4.0  # levels of contrast, below which photos look alike without being alike
 _COARSE_LIMIT = 0.22  # of the difference of 4 x 4 cells, without cropping
-_NEIGHBOURS = 32  # of each split that a photo is compared with at most
-_CROPS = (0.01, 0.02, 0.03, 0.04, 0.05)  # of a side
-_CHUNK = 256  # pairs compared at once
+_NEIGHBOURS = 16  # of each split that a photo is compared with at most
+_CROPS, _OFFSETS = (0.01, 0.02, 0.03, 0.04, 0.05), 5  # of a side, and where it is cut
+_CHUNK = 64  # pairs compared at once
+# Cells a side, and the limit's multiple there. By 4 cells photos never differ more than by 8, so that
+# they are but the quicker; 16 tell apart what is alike in its outlines only.
+_STAGES = (4, 1.0), (8, 1.0), (16, 2.3)
 
 
 class Fingerprint(NamedTuple):
@@ -98,8 +102,10 @@ def _alike(fingerprints, limit):
         pairs = _candidates(stored, contrasts, splits, is_mirrored)
         for start in range(0, len(pairs), _CHUNK):
             part = pairs[start : start + _CHUNK]
-            near = _differences(stored, part, is_mirrored) <= limit * contrasts[part].min(1)
-            yield from lively[part[near]].tolist()
+            for cells, share in _STAGES:
+                near = _differences(stored, part, is_mirrored, cells)
+                part = part[near <= share * limit * contrasts[part].min(1)]
+            yield from lively[part].tolist()
 
 
 def _candidates(stored, contrasts, splits, is_mirrored):
@@ -127,18 +133,23 @@ def _candidates(stored, contrasts, splits, is_mirrored):
     return pairs[is_near & (np.sqrt(colours.mean((1, 2, 3))) <= _COLOUR_LIMIT)]
 
 
-def _differences(stored, pairs, is_mirrored):
-    """float [pairs]: RMS of the greys, one photo of each pair cropped as fits best, in levels."""
+def _differences(stored, pairs, is_mirrored, cells):
+    """float [pairs]: RMS of the greys, one photo of each pair cropped as fits best, in levels.
+
+    The greys are compared in cells x cells means: the fewer, the less they differ.
+    """
+    windows = _crop_windows(cells)
     first, second = (_greys(stored[pairs[:, 0]], is_mirrored), _greys(stored[pairs[:, 1]]))
     best = np.full(len(pairs), np.inf, np.float32)
     for cropped, whole in ((first, second), (second, first)):
-        whole = _cells(whole, SIDE // 4)[:, None]
-        rows = np.einsum("vij,njk->nvik", _WINDOWS, cropped, optimize=True)
-        for window in _WINDOWS:
-            views = rows @ window.T  # [pairs, crops of rows, 8, 8]
-            errors = ((views - whole) ** 2).mean((2, 3))
-            best = np.minimum(best, errors.min(1))
-    return np.sqrt(best)
+        whole = _cells(whole, cells)[:, np.newaxis]
+        rows = windows[np.newaxis] @ cropped[:, np.newaxis]  # [pairs, crops, cells, 32]
+        rows = rows.reshape(-1, SIDE)
+        for window in windows:
+            views = (rows @ window.T).reshape(-1, len(windows), cells, cells)
+            views -= whole
+            best = np.minimum(best, np.einsum("nvij,nvij->nv", views, views).min(1))
+    return np.sqrt(best) / cells
 
 
 def _greys(stored, is_mirrored=False):
@@ -158,15 +169,15 @@ def _cells(greys, side):
     return greys.reshape(-1, side, SIDE // side, side, SIDE // side).mean((2, 4))
 
 
-def _crop_windows():
-    """float32 [crops, 8, 32]: matrices that cut a row of cells and average what is left to 8."""
-    crops = [(0.0, 0.0)] + [(crop, part) for crop in _CROPS for part in np.linspace(0, crop, 5)]
-    ends = [np.linspace(part, 1 - crop + part, SIDE // 4 + 1) for crop, part in crops]
+@functools.cache
+def _crop_windows(cells):
+    """float32 [crops, cells, 32]: matrices that cut a row and average what is left to cells."""
+    crops = [(0.0, 0.0)] + [
+        (crop, part) for crop in _CROPS for part in np.linspace(0, crop, _OFFSETS)
+    ]
+    ends = [np.linspace(part, 1 - crop + part, cells + 1) for crop, part in crops]
     edges = np.array(ends) * SIDE
-    cells = np.arange(SIDE)
-    overlap = np.minimum(edges[:, 1:, None], cells + 1) - np.maximum(edges[:, :-1, None], cells)
+    place = np.arange(SIDE)
+    overlap = np.minimum(edges[:, 1:, None], place + 1) - np.maximum(edges[:, :-1, None], place)
     matrices = overlap.clip(0)
     return (matrices / matrices.sum(-1, keepdims=True)).astype(np.float32)
-
-
-_WINDOWS = _crop_windows()

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+from kdtf import files
 from tfrecords_tools.encoding import JpegEncoder, to_jpeg  # noqa: F401 (what photos are stored by)
 from tfrecords_tools.shards import Photo
 
@@ -106,7 +107,9 @@ def from_tfds(name, spool, data_dir=None):
         stored = builder.as_dataset(split=split, decoders=undecoded)
         for index, example in enumerate(tfds.as_numpy(stored)):
             path = spool / f"{split}-{index:08d}"
-            path.write_bytes(example["image"])
+            # What a stopped build wrote stays as it is, time included: so do its finished shards.
+            if not path.exists() or path.read_bytes() != example["image"]:
+                files.write_bytes(path, example["image"])
             label = classes[example["label"]] if example["label"] >= 0 else None
             own_split = "val" if split == "validation" else split
             photos.append(Photo(path.name, str(path), own_split, label))
