@@ -6,7 +6,7 @@ from PIL import Image
 
 from kdtf import data
 from tfrecords_tools import shards
-from tfrecords_tools.sources import to_jpeg
+from tfrecords_tools.encoding import to_jpeg
 
 CLASSES = tuple(f"class {number:02d}" for number in range(12))
 SIZE, PHOTOS = 16, 22

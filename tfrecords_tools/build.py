@@ -69,7 +69,7 @@ def build(
       report: called with a line of text for each kind of thing that was left out or looks odd.
 
     Returns:
-      (`kdtf.data.DatasetInfo`, list of `tfrecords_tools.duplicates.Duplicate`).
+      (`kdtf.data.DatasetInfo`, list of `kdtf.data.Duplicate`).
 
     Raises:
       ValueError: the source cannot be read as meant (see `folders` and `lists`); photos without a
@@ -80,7 +80,8 @@ def build(
       ModuleNotFoundError: a runner without Apache Beam.
     """
     # Here: a command line's help needs none of it.
-    from tfrecords_tools import engines, inspection, shards, sources, splits
+    from tfrecords_tools import engines, inspection, shards, splits
+    from tfrecords_tools.encoding import JpegEncoder
 
     shards.check_out(out)
     run = beam_runner.Engine(runner, out) if runner is not None else None
@@ -90,7 +91,7 @@ def build(
     listing = _listing(source, out, lists, class_names, root, data_dir)
     photos = splits.divide(listing.photos, split_fractions, seed)
     shards.check_photos(photos, listing.classes)
-    encode = sources.JpegEncoder(max_side, quality)
+    encode = JpegEncoder(max_side, quality)
     is_folder = not lists and Path(source).is_dir()
     found = inspection.inspect(listing.photos, encode, engine, skip_strays=is_folder)
     if found.broken and not skip_broken:

@@ -6,9 +6,10 @@ beside its place and renamed, so a killed build leaves nothing half-written and 
 running it again.
 """
 
+import base64
+import dataclasses
 import functools
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,13 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from kdtf import data, files
 from kdtf.data import names, resumable
 from tfrecords_tools import engines
-from tfrecords_tools.duplicates import Fingerprint, difference_hash, find_duplicates
+from tfrecords_tools.duplicates import Fingerprint, find_duplicates, thumbnail
 
 MADE = "a data set"
 
@@ -58,7 +58,7 @@ class Written(NamedTuple):
     bytes: int
     sha256: str
     content_hashes: tuple[str, ...]
-    difference_hashes: tuple[int, ...]
+    thumbnails: tuple[str, ...]  # base64
 
     @property
     def shard(self):
@@ -67,10 +67,10 @@ class Written(NamedTuple):
 
     def fingerprints(self, photos):
         """list of `duplicates.Fingerprint`s of the shard's `Photo`s."""
-        hashes = zip(photos, self.content_hashes, self.difference_hashes, strict=True)
+        known = zip(photos, self.content_hashes, self.thumbnails, strict=True)
         return [
-            Fingerprint(photo.split, photo.id, content, difference)
-            for photo, content, difference in hashes
+            Fingerprint(photo.split, photo.id, content, base64.b64decode(cells))
+            for photo, content, cells in known
         ]
 
 
@@ -88,24 +88,35 @@ def write_shard(path, photos, encode, classes):
     """
     path = Path(path)
     position = {name: index for index, name in enumerate(classes)}
-    content_hashes, difference_hashes = [], []
+    content_hashes, thumbnails = [], []
     with files.atomic_write(path) as partial:
         import tensorflow as tf  # here: a command line's help needs none of it
 
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for photo in photos:
                 encoded = encode(photo)
-                with Image.open(io.BytesIO(encoded)) as image:
-                    difference_hashes.append(difference_hash(image))
+                thumbnails.append(base64.b64encode(thumbnail(_decoded(encoded, photo))).decode())
                 content_hashes.append(hashlib.sha256(encoded).hexdigest())
                 label = None if photo.label is None else position[photo.label]
                 example = data.Example(photo.id, encoded, label, dict(photo.metadata))
                 writer.write(data.serialize(example))
         digest = files.file_sha256(partial)
         size = partial.stat().st_size
-    return Written(
-        path.name, len(photos), size, digest, tuple(content_hashes), tuple(difference_hashes)
-    )
+    return Written(path.name, len(photos), size, digest, tuple(content_hashes), tuple(thumbnails))
+
+
+def _decoded(encoded, photo):
+    """uint8 [height, width, 3]: a JPEG's pixels as training decodes them; ValueError names it."""
+    import tensorflow as tf
+
+    from kdtf.data import augment
+
+    try:
+        return augment.decode(tf.constant(encoded)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"{photo.id}: TensorFlow, which trains on it, cannot decode this JPEG: {error.message}"
+        ) from error
 
 
 def write_dataset(
@@ -130,7 +141,8 @@ def write_dataset(
         a `beam_runner.Engine` for example; None = processes of this machine.
 
     Returns:
-      (`kdtf.data.DatasetInfo`, list of `duplicates.Duplicate`).
+      (`kdtf.data.DatasetInfo`, list of `kdtf.data.Duplicate`, of which `info.leaks` has those
+      across splits).
 
     Raises:
       ValueError: what `check_photos` refuses; `workers` beside an engine, which has its own.
@@ -147,15 +159,19 @@ def write_dataset(
     signature = _signature(plan, classes, encode)
     write = functools.partial(_write_resumably, out.absolute(), encode, classes)
     written = _write_all(out, plan, write, signature, run)
-    info = _describe(out, photos, plan, written, classes)
-    info.save()
-    resumable.finish(out, {*plan, data.MANIFEST})
     fingerprints = [
         fingerprint
         for name, members in plan.items()
         for fingerprint in written[name].fingerprints(members)
     ]
-    return info, find_duplicates(fingerprints)
+    duplicates = find_duplicates(fingerprints)
+    info = dataclasses.replace(
+        _describe(out, photos, plan, written, classes),
+        leaks=tuple(each for each in duplicates if each.across_splits),
+    )
+    info.save()
+    resumable.finish(out, {*plan, data.MANIFEST})
+    return info, duplicates
 
 
 def check_out(out):
@@ -244,7 +260,9 @@ def _signature(plan, classes, encode):
 
     return {
         name: hashlib.sha256(
-            repr((photos, [version(photo) for photo in photos], classes, encode)).encode()
+            repr(
+                (Written._fields, photos, [version(photo) for photo in photos], classes, encode)
+            ).encode()
         ).hexdigest()
         for name, photos in plan.items()
     }

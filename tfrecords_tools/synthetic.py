@@ -17,8 +17,9 @@ from annotated_types import Ge, Interval
 
 from kdtf import cli, files, limits
 from kdtf.arguments import Argument
-from tfrecords_tools import show, sources
+from tfrecords_tools import show
 from tfrecords_tools.drawing import cameras, products, shelves
+from tfrecords_tools.encoding import to_jpeg
 from tfrecords_tools.shards import Photo, write_dataset
 from tfrecords_tools.splits import parse_fractions
 
@@ -64,7 +65,7 @@ class ShelfPhotographer:
         )
         lighting, camera = cameras.LIGHTINGS[shot.lighting], cameras.CAMERAS[shot.camera]
         image, quality = cameras.photograph(scene, region.tint, lighting, camera, rng)
-        return sources.to_jpeg(image, quality)
+        return to_jpeg(image, quality)
 
 
 def synthesize(

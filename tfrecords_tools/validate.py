@@ -2,11 +2,13 @@
 
     kdtf validate shards/
 
-Prints every problem and exits with 1, or one line and exits with 0.
+Prints every problem and exits with 1, or one line and exits with 0. Photos of the test split that
+are among the training photos too, to the byte or by their looks, are a problem unless
+--allow-leaks is given.
 """
 
 import concurrent.futures
-import io
+import hashlib
 import os
 import sys
 from collections import Counter
@@ -16,34 +18,38 @@ from typing import Annotated, NamedTuple
 
 from annotated_types import Ge
 from google.protobuf.message import DecodeError
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from kdtf import cli, data, files, limits
 from kdtf.arguments import Argument
 from kdtf.data import names
 from tfrecords_tools.build import check_directory
+from tfrecords_tools.duplicates import Fingerprint, find_duplicates, thumbnail
+from tfrecords_tools.encoding import open_photo
 
 
 class ShardReport(NamedTuple):
-    """What reading one shard found: problems, ids, examples per label, values per column."""
+    """What reading one shard found: problems, ids, fingerprints, labels, values per column."""
 
     problems: list[str]
     ids: list[str]
+    fingerprints: list[Fingerprint]
     labels: Counter
     known: Counter
     examples: int
 
 
-def validate(directory, workers=None):
+def validate(directory, workers=None, allow_leaks=False):
     """Finds everything that is wrong with a data set.
 
     Every file is compared with its size and sha256, every record parsed, every photo decoded in
-    full, every label and metadata value looked up, every count recomputed.
+    full, every label and metadata value looked up, every count recomputed, duplicates looked for.
 
     Args:
       directory: where `dataset.json` lies.
       workers: threads; None = one per core.
+      allow_leaks: whether photos may be in train and in test.
 
     Returns:
       list of str, one problem each; empty if the data set is sound.
@@ -62,7 +68,7 @@ def validate(directory, workers=None):
         concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
         tqdm(total=total, unit="photo", desc="checking", mininterval=0.5) as bar,
     ):
-        futures = [pool.submit(check_shard, info, shard, bar.update) for _, shard in jobs]
+        futures = [pool.submit(check_shard, info, name, shard, bar.update) for name, shard in jobs]
         try:
             reports = [future.result() for future in futures]
         except BaseException:
@@ -74,14 +80,23 @@ def validate(directory, workers=None):
     for split in info.splits:
         own = [report for (name, _), report in zip(jobs, reports, strict=True) if name == split]
         problems += _count_problems(info, split, own)
+    if not allow_leaks:
+        problems += _leaks(info, [each for report in reports for each in report.fingerprints])
     return problems
 
 
-def check_shard(info, shard, progress=lambda photos: None):
-    """`ShardReport` of one shard; `progress` is called with 1 after each photo."""
+def _leaks(info, fingerprints):
+    """Photos of train and test that are the same, as found now or as `dataset.json` says."""
+    own = [each for each in fingerprints if each.split in ("train", "test")]
+    leaks = dict.fromkeys([*find_duplicates(own), *info.leaks_between("train", "test")])
+    return [f"LEAK: {leak}" for leak in leaks if leak.across_splits]
+
+
+def check_shard(info, split, shard, progress=lambda photos: None):
+    """`ShardReport` of one shard of a split; `progress` is called with 1 after each photo."""
     import tensorflow as tf  # here: a command line's help needs none of it
 
-    report = ShardReport([], [], Counter(), Counter(), 0)
+    report = ShardReport([], [], [], Counter(), Counter(), 0)
     path = info.directory / shard.file
     if not path.is_file():
         return report._replace(problems=[f"{shard.file}: the file is missing"])
@@ -95,7 +110,7 @@ def check_shard(info, shard, progress=lambda photos: None):
     examples = 0
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            _check_record(info, f"{shard.file}, record {examples}", record, report)
+            _check_record(info, split, f"{shard.file}, record {examples}", record, report)
             examples += 1
             progress(1)
     except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
@@ -105,7 +120,7 @@ def check_shard(info, shard, progress=lambda photos: None):
     return report._replace(examples=examples)
 
 
-def _check_record(info, where, record, report):
+def _check_record(info, split, where, record, report):
     try:
         example = data.deserialize(record)
     except (DecodeError, ValueError) as error:
@@ -126,16 +141,30 @@ def _check_record(info, where, record, report):
         elif value not in info.metadata[column]:
             report.problems.append(f"{where}: {column} {value!r} is not in its vocabulary")
     try:
-        with Image.open(io.BytesIO(example.encoded)) as image:
-            image.load()
-            if image.format != "JPEG" or image.mode not in ("RGB", "L"):
-                report.problems.append(
-                    f"{where}: the photo is {image.format} {image.mode}, expected JPEG, RGB or L"
-                )
+        fingerprint = _fingerprint(split, example)
     except UnidentifiedImageError:  # its text is an address in memory
         report.problems.append(f"{where}: the photo cannot be decoded: of no known format")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        report.problems.append(f"{where}: the photo cannot be decoded: {error}")
+    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+        report.problems.append(f"{where}: the photo {error}")
+    else:
+        report.fingerprints.append(fingerprint)
+
+
+def _fingerprint(split, example):
+    """`Fingerprint` of a photo, decoded as training does; ValueError where that is impossible."""
+    import tensorflow as tf
+
+    from kdtf.data import augment
+
+    with open_photo(example.encoded) as image:  # reads its header alone
+        if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+            raise ValueError(f"is {image.format} {image.mode}, expected JPEG, RGB or L")
+    try:
+        pixels = augment.decode(tf.constant(example.encoded)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"cannot be decoded: {error.message}") from error
+    content = hashlib.sha256(example.encoded).hexdigest()
+    return Fingerprint(split, example.id, content, thumbnail(pixels))
 
 
 def _manifest_problems(info):
@@ -225,6 +254,8 @@ class ValidateArguments:
     """where dataset.json lies"""
     workers: Annotated[int | None, Ge(1)] = None
     """threads (default: one per core)"""
+    allow_leaks: bool = False
+    """accept photos that are in train and in test"""
 
     def __post_init__(self):
         limits.check(self)
@@ -233,7 +264,7 @@ class ValidateArguments:
 def main(argv=None):
     """Prints what is wrong; ends the program with status 1 where something is."""
     (arguments,) = cli.parse(argv, "kdtf validate", __doc__, ValidateArguments)
-    problems = validate(arguments.directory, arguments.workers)
+    problems = validate(arguments.directory, arguments.workers, arguments.allow_leaks)
     if problems:
         print("\n".join(problems))
         sys.exit(f"{arguments.directory}: {len(problems)} problems")

@@ -2,7 +2,8 @@
 
 A data set is a directory: `dataset.json` and, per split, shards of examples (`kdtf.data.examples`).
 
-DatasetInfo         what `dataset.json` (`MANIFEST`) says: classes, vocabularies, `Split`s, `Shard`s
+DatasetInfo         what `dataset.json` (`MANIFEST`) says: classes, vocabularies, `Split`s,
+                    `Shard`s, `Duplicate`s across splits
 training_batches    shuffled, augmented, endless enough for a training
 evaluation_batches  every example of a split once, in order
 steps_per_epoch     batches of an epoch; `count_examples`, the examples that it has
@@ -16,7 +17,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "dataset_info": ["DatasetInfo", "MANIFEST", "Shard", "Split"],
+        "dataset_info": ["DatasetInfo", "Duplicate", "MANIFEST", "Shard", "Split"],
         "examples": ["Example", "deserialize", "example_parser", "read_examples", "serialize"],
         "batches": [
             "count_examples",

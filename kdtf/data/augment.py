@@ -150,6 +150,22 @@ def evaluation_views(encoded, size, crop_fraction=0.875):
     )
 
 
+def decode(encoded):
+    """All of a photo's pixels, as views are cut from them.
+
+    Args:
+      encoded: string [], a JPEG.
+
+    Returns:
+      uint8 [height, width, 3].
+
+    Raises:
+      tf.errors.InvalidArgumentError: TensorFlow cannot decode it.
+    """
+    shape = tf.io.extract_jpeg_shape(encoded)[:2]
+    return _decode(encoded, tf.concat([[0, 0], shape], axis=0))
+
+
 def _decode_scaled(encoded, offset, extent, size):
     """float32 [height, width, 3]: a crop, halved up to 3 times while both sides keep `size`."""
     ratios = [1, 2, 4, 8]

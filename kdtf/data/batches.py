@@ -10,7 +10,7 @@ import tensorflow as tf
 from kdtf.data import augment, shard_cache, views
 from kdtf.data import class_weights as weights_of_classes
 from kdtf.data.examples import example_parser
-from kdtf.data.records import shard_reader, shuffled_records
+from kdtf.data.records import RecordReader
 
 UNLABELLED = ("refuse", "skip", "keep")
 
@@ -36,8 +36,8 @@ def training_batches(
 ):
     """Augmented batches in an order and with views that `seed` alone decides.
 
-    Every epoch reads the shards in another order, four at a time, and shuffles windows of encoded
-    images, so memory does not grow with their number. An epoch has `examples // batch_size`
+    Every epoch is another permutation of all examples, which are read from wherever they lie: of
+    each, memory holds its place in its file (8 bytes). An epoch has `examples // batch_size`
     batches (`steps_per_epoch`): the few examples left over differ from epoch to epoch.
     The view of an example depends on (seed, epoch, id) only: a run continued at `first_epoch` sees
     what an uninterrupted one would have seen. The data set is one stream over all epochs: give
@@ -69,7 +69,9 @@ def training_batches(
         "skip", batches and epochs are of the others; "keep", their label is -1 (a row of zeros
         where mixed) and their weight 1: compile `losses.label_cross_entropy`, which leaves them to
         the teacher.
-      shuffle_examples: examples per shuffled window.
+      shuffle_examples: encoded photos that are held in memory: so many of an epoch's order are read
+        at a time, in the order of their files, for disks that seek slowly. The order of the batches
+        does not depend on it.
       input_context: a `tf.distribute.InputContext`, as `distribute_datasets_from_function` gives
         it, that says which part of every batch to deliver, of how many: `batch_size /
         num_input_pipelines` examples, of which no other pipeline decodes one. Together the
@@ -90,9 +92,12 @@ def training_batches(
     Raises:
       ValueError: unknown split or column, an empty split, examples without a label where these are
         refused, class_weights that do not fit the classes or are no weights, a batch that does not
-        divide by the input pipelines, logits cached of other data or another augmentation, a shard
-        that is not what `dataset.json` says (found by `cache`).
-      tf.errors.InvalidArgumentError: while reading: an example whose cached logits are another's.
+        divide by the input pipelines, logits cached of other data or another augmentation, cached
+        logits of mixed photos where unlabelled ones are skipped, a shard of another size or number
+        of records than `dataset.json` says (or, with `cache`, of other bytes).
+      FileNotFoundError: a shard is missing.
+      tf.errors.InvalidArgumentError: while reading: a damaged record, a label that is no class, an
+        example whose cached logits are another's.
     """
     if cached_logits is not None:
         cached_logits.check(info, split, augmentation)
@@ -102,20 +107,32 @@ def training_batches(
     examples = steps_per_epoch(info, split, batch_size, unlabelled=unlabelled) * batch_size
     schedule = _view_schedule(seed, cached_logits)
     paths = info.paths(split) if cache is None else shard_cache.copies(info, split, cache)
-    read_shard = shard_reader(
+    labelled_only = unlabelled == "skip" and info.split(split).unlabelled > 0
+    if labelled_only and augmentation.mixup and cached_logits is not None:
+        raise ValueError(
+            f"{cached_logits.directory} has logits of photos mixed with any other of split "
+            f'{split!r}, unlabelled ones too: give unlabelled="keep", or no cached_logits'
+        )
+    reader = RecordReader(
         info,
         split,
         paths,
         schedule=schedule,
         mixup=augmentation.mixup > 0,
         cached_logits=cached_logits,
-        labelled_only=unlabelled == "skip" and info.split(split).unlabelled > 0,
+        labelled_only=labelled_only,
     )
     parse = _weighted_parser(info, columns, class_weights)
 
     def epoch_batches(epoch):
-        records = shuffled_records(read_shard, len(paths), epoch, seed, shuffle_examples)
-        own = records.take(examples).shard(pipelines, pipeline)
+        own = reader.shuffled(
+            epoch,
+            seed,
+            take=examples,
+            pipelines=pipelines,
+            pipeline=pipeline,
+            window=shuffle_examples,
+        )
         batches = own.batch(batch_size // pipelines, drop_remainder=True)
         return batches.map(lambda batch: (epoch, batch))
 
@@ -155,19 +172,17 @@ def evaluation_batches(
     """
     if unlabelled == "skip":
         raise ValueError('unlabelled must be "refuse" or "keep" in evaluation, got "skip"')
-    examples = count_examples(info, split, unlabelled=unlabelled)
+    count_examples(info, split, unlabelled=unlabelled)
     _check_batch_size(batch_size)
     parse = _weighted_parser(info, columns, None)
 
-    def view(serialized):
-        x, label, weight = parse(serialized)
+    def view(records):
+        x, label, weight = parse(records["serialized"])
         del x["id"]
         x["image"] = augment.evaluation_views(x["image"], image_size, crop_fraction)
         return x, label, weight
 
-    dataset = tf.data.TFRecordDataset(info.paths(split))
-    cardinality = tf.data.experimental.assert_cardinality(examples)
-    dataset = dataset.apply(cardinality).batch(batch_size)
+    dataset = RecordReader(info, split, info.paths(split)).in_order().batch(batch_size)
     dataset = dataset.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(2).with_options(_sharded_by_example())
 
@@ -245,6 +260,12 @@ def _weighted_parser(info, columns, class_weights):
 
     def parse(serialized):
         x, label = parse_example(serialized)
+        tf.debugging.assert_less(
+            label,
+            len(info.classes),
+            f"{info.directory} holds a label that is none of its {len(info.classes)} classes: "
+            "check it with `kdtf validate`",
+        )
         weight = tf.where(label < 0, 1.0, tf.gather(weights, tf.maximum(label, 0)))
         return x, label, weight
 

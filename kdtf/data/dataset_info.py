@@ -42,6 +42,33 @@ class Split(NamedTuple):
         return self.examples - self.labelled
 
 
+class Duplicate(NamedTuple):
+    """Two photos that are the same bytes (`exact`) or look the same: their splits and ids."""
+
+    splits: tuple[str, str]
+    ids: tuple[str, str]
+    exact: bool
+
+    @property
+    def first(self):
+        """Text: the first photo, as split/id."""
+        return f"{self.splits[0]}/{self.ids[0]}"
+
+    @property
+    def second(self):
+        """Text: the second photo, as split/id."""
+        return f"{self.splits[1]}/{self.ids[1]}"
+
+    @property
+    def across_splits(self):
+        """Whether it is a leak: its photos are of two splits."""
+        return self.splits[0] != self.splits[1]
+
+    def __str__(self):
+        what = "are the same bytes" if self.exact else "look the same"
+        return f"{self.first} and {self.second} {what}"
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
     """What `dataset.json` says.
@@ -51,12 +78,15 @@ class DatasetInfo:
       classes: class names; a label is a position in it.
       metadata: column -> its vocabulary, in a fixed order.
       splits: split name -> `Split`.
+      leaks: `Duplicate`s across splits; None where they were never looked for (as before this was
+        noted).
     """
 
     directory: Path
     classes: tuple[str, ...]
     metadata: dict[str, tuple[str, ...]]
     splits: dict[str, Split]
+    leaks: tuple[Duplicate, ...] | None = None
 
     @classmethod
     def load(cls, directory):
@@ -88,7 +118,13 @@ class DatasetInfo:
                 for name, split in raw["splits"].items()
             }
             metadata = {name: tuple(words) for name, words in raw["metadata"].items()}
-            return cls(directory, tuple(raw["classes"]), metadata, splits)
+            leaks = raw.get("leaks")
+            if leaks is not None:
+                leaks = tuple(
+                    Duplicate(tuple(leak["splits"]), tuple(leak["ids"]), leak["exact"])
+                    for leak in leaks
+                )
+            return cls(directory, tuple(raw["classes"]), metadata, splits, leaks)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a data set manifest: {error!r}") from error
 
@@ -117,6 +153,8 @@ class DatasetInfo:
             "metadata": self.metadata,
             "splits": splits,
         }
+        if self.leaks is not None:
+            manifest["leaks"] = [leak._asdict() for leak in self.leaks]
         return json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
 
     def split(self, name):
@@ -126,6 +164,25 @@ class DatasetInfo:
                 f"{self.directory} has no split {name!r}, only {', '.join(sorted(self.splits))}"
             )
         return self.splits[name]
+
+    def leaks_between(self, *splits):
+        """list of the known `Duplicate`s of which each photo is in another of two splits."""
+        return [leak for leak in self.leaks or () if set(leak.splits) == set(splits)]
+
+    def check_leaks(self, allow=False):
+        """Refuses photos of "test" that are in "train" too, unless they are allowed.
+
+        Raises:
+          ValueError: there are some; names the first.
+        """
+        leaks = self.leaks_between("train", "test")
+        if leaks and not allow:
+            raise ValueError(
+                f"{self.directory}: {len(leaks)} pairs of photos are in train and test, the first: "
+                f"{leaks[0]}. What is measured on test would be too good: leave one of each pair "
+                "out of the source and build again (`kdtf validate` lists them), or accept that "
+                "with --allow-leaks"
+            )
 
     def paths(self, split):
         """Paths of a split's shards, as strings, in order."""

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from kdtf.data import record_files
+
 _LABEL = tf.io.FixedLenFeature([], tf.int64, default_value=-1)
 
 
@@ -58,9 +60,17 @@ def deserialize(serialized):
 
 
 def read_examples(info, split):
-    """Yields a split's `Example`s in order, holding one at a time."""
-    for serialized in tf.data.TFRecordDataset(info.paths(split)).as_numpy_iterator():
-        yield deserialize(serialized)
+    """Yields a split's `Example`s in order, holding one at a time.
+
+    Raises:
+      FileNotFoundError, ValueError: a shard is missing, or not what `dataset.json` says.
+      tf.errors.InvalidArgumentError: a record is damaged; names the shard.
+    """
+    paths = info.paths(split)
+    record_files.offsets(info, split, paths)
+    for shard, path in zip(info.split(split).shards, paths, strict=True):
+        for serialized in record_files.read_all(path, shard.examples).as_numpy_iterator():
+            yield deserialize(serialized)
 
 
 def example_parser(info, columns=()):
@@ -99,9 +109,9 @@ def example_parser(info, columns=()):
     return parse
 
 
-def example_label(serialized):
-    """int64 []: the label of a serialized example, string [], alone; -1 if unlabelled."""
-    return tf.io.parse_single_example(serialized, {"label": _LABEL})["label"]
+def example_labels(serialized):
+    """int64 [batch]: the labels of serialized examples, string [batch], alone; -1 if unlabelled."""
+    return tf.io.parse_example(serialized, {"label": _LABEL})["label"]
 
 
 def _vocabulary_table(vocabulary):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kdtf.data import augment
+from kdtf.data import augment, record_files
 
 
 class Schedule(NamedTuple):
@@ -48,27 +48,35 @@ def draw(encoded, identity, number, seed, size, augmentation):
     return augment.training_views(encoded, _seed(identity, number, seed), size, augmentation)
 
 
-def partners(path, name, examples, number, seed):
-    """A shard's records in the order in which MixUp pairs them with those of the shard itself.
+def partner_shift(name, examples, number, seed):
+    """int64 []: how far behind a record, cyclically, its partner for MixUp lies in its shard.
 
-    In view `number` the partner of record i is record i + k of the same shard, cyclically; k is
-    drawn from 1 to examples - 1 by seed, number and the shard's name. So partners are found
-    by reading a file from its k-th record on, whatever the order in which shards are read. (In a
-    shard of one photo it is its own partner.)
+    In view `number` the partner of record i is record i + k of the same shard; k is drawn from 1
+    to examples - 1 by seed, number and the shard's name. So partners are the same whatever the
+    order in which records are read. (In a shard of one photo it is its own partner.)
+
+    Args:
+      name: string [], the shard's name in `dataset.json`, wherever its file may lie.
+      examples: int64 [], its records, or those of them that are read.
+      number: int64 [], the view's number.
+      seed: int.
+    """
+    others = tf.maximum(tf.cast(examples, tf.int64) - 1, 1)
+    return tf.random.stateless_uniform([], _seed(name, number, seed), 0, others, tf.int64) + 1
+
+
+def partners(path, name, examples, number, seed):
+    """A whole shard's partners, in the order of its records: `partner_shift` says which they are.
 
     Args:
       path: string [], the file to read.
-      name: string [], the shard's name in `dataset.json`, wherever its file may lie.
-      examples: int64 [], its records.
-      number: int64 [], the view's number.
-      seed: int.
+      name, examples, number, seed: as for `partner_shift`.
 
     Returns:
       `tf.data.Dataset` of the serialized partners of records 0, 1, ...
     """
-    others = tf.maximum(tf.cast(examples, tf.int64) - 1, 1)
-    shift = tf.random.stateless_uniform([], _seed(name, number, seed), 0, others, tf.int64) + 1
-    records = tf.data.TFRecordDataset(path)
+    shift = partner_shift(name, examples, number, seed)
+    records = record_files.read_all(path, examples)
     return records.skip(shift).concatenate(records.take(shift))
 
 

@@ -18,7 +18,8 @@ def predict(path, inputs, num_threads=1, progress=None):
     """Logits, or probabilities if the file gives those, photo by photo.
 
     Args:
-      path: file written by `export.to_tflite`, float or int8; images are raw 0..255 for each.
+      path: file written by `export.to_tflite`, float or int8; images are raw 0..255 for each. What
+        an int8 file is fed itself, the bytes minus 128 as int8, may be given to it too.
       inputs: either N examples, as an array (one-input files) or a dict of arrays, or an iterable
         of such batches, of which only the logits are kept; from batches that are tuples (x, y, ...)
         only x is used. Keys that the file has no input for are ignored; "image" serves a file with
@@ -104,6 +105,13 @@ class Runner:
             raise ValueError(
                 f"input {name!r} of {self._path} is {('N', *shape)}, got {array.shape}"
             )
+        if array.dtype == np.int8 and len(shape) == 3:  # a camera's bytes minus 128
+            if wanted["dtype"] == np.int8:
+                return array
+            raise ValueError(
+                f"input {name!r} of {self._path} is raw 0..255, got int8, which ends at 127: add "
+                "128 to frames that were made for an int8 file"
+            )
         dtype = np.float32 if _is_bytes(wanted) else wanted["dtype"]
         if not np.can_cast(array.dtype, dtype, casting="same_kind"):
             raise ValueError(
@@ -113,7 +121,7 @@ class Runner:
 
     def encoded(self, name, image):
         """What an input is fed: raw images as the bytes that it takes, the rest as it is."""
-        if not _is_bytes(self._inputs[name]):
+        if not _is_bytes(self._inputs[name]) or image.dtype == np.int8:
             return image
         dtype = self._inputs[name]["dtype"]
         return (np.clip(np.round(image), 0, 255) + np.iinfo(dtype).min).astype(dtype)

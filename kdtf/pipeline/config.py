@@ -103,6 +103,8 @@ class TeacherConfig:
     """momentum of the weights' moving average, 0 = none"""
     seed: Seed = 0
     """of initial head, order and views"""
+    allow_leaks: bool = False
+    """train although photos of the test split are in train too"""
 
     def __post_init__(self):
         limits.check(self)
@@ -155,6 +157,8 @@ class DistillConfig:
     name, instead of --weights"""
     seed: Seed = 0
     """of initial weights, order and views"""
+    allow_leaks: bool = False
+    """run although photos of the test split are in train too: measures will be too good"""
     benchmark_binary: Annotated[str | None, Argument("FILE", files.check_file)] = None
     """TensorFlow Lite's native benchmark_model"""
     adb: Annotated[str | None, Argument("SERIAL", android.chosen_device, bare="")] = None

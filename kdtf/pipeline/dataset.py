@@ -9,6 +9,19 @@ from kdtf.pipeline.config import EMBEDDED_DATA
 from tfrecords_tools import synthetic
 
 
+def check_leaks(config):
+    """Refuses, before anything is written, data whose test photos are training photos too.
+
+    Args:
+      config: `DistillConfig`.
+
+    Raises:
+      FileNotFoundError, ValueError: no data set; photos in both splits that are not allowed.
+    """
+    if config.data is not None:
+        data.DatasetInfo.load(config.data).check_leaks(config.allow_leaks)
+
+
 def open_or_draw(run, config):
     """Opens the shards that are named, or draws the embedded set.
 

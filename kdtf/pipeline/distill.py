@@ -36,12 +36,15 @@ def distill(run_dir, config):
       (results as in `results.json`, path of `report.html`).
 
     Raises:
-      ValueError: the directory holds a run of other settings or of another format, or
-        `config.logits` holds something else.
+      ValueError: the directory holds a run of other settings or of another format; photos are in
+        train and test; `config.logits` holds something else.
     """
     run = RunDirectory(Path(run_dir))
+    dataset.check_leaks(config)
     logit_cache.check_folder(config)
-    run_config.check_or_write(run.config, {"format": run_config.FORMAT} | asdict(config))
+    settings = asdict(config)
+    del settings["allow_leaks"]  # decides whether to run, not what
+    run_config.check_or_write(run.config, {"format": run_config.FORMAT} | settings)
     progress = Progress(run, total=9 if config.online_teacher else 10)
 
     with progress.stage(estimates.data_stage(config)):

@@ -41,7 +41,12 @@ def open_or_write(run, config, info, teacher):
       ValueError: the directory that was named holds logits of other settings.
     """
     cached, scored = teachers.cache_logits(
-        info, teacher.members, views=config.views, top_k=config.top_k, out=config.logits
+        info,
+        teacher.members,
+        views=config.views,
+        top_k=config.top_k,
+        out=config.logits,
+        seed=config.seed,
     )
     if run.cache_facts.exists():  # earlier calls included
         scored += files.read_json(run.cache_facts)["images_scored"]

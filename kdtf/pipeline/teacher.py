@@ -53,7 +53,9 @@ def load_or_train_teacher(run, config, info):
     if paths == ("train",):
         paths = [run.keras_model(results.TEACHER)]
         if not paths[0].exists():
-            settings = replace(default_teacher(config), seed=config.seed)
+            settings = replace(
+                default_teacher(config), seed=config.seed, allow_leaks=config.allow_leaks
+            )
             teacher_training.train(info, settings, paths[0])
     members = teachers.load_members(paths, info.classes)
     model = members[0] if len(members) == 1 else teachers.ensemble(members)

@@ -61,8 +61,12 @@ def train(info, config, out, *, verbose=1):
 
     Returns:
       (the trained model, {curve name: one value per epoch}).
+
+    Raises:
+      ValueError: photos are in train and test, which `config` does not allow.
     """
     out = Path(out)
+    info.check_leaks(config.allow_leaks)
     keras.utils.set_random_seed(config.seed)
     steps = steps_per_epoch(info, config)
     model = build_teacher(info, config, config.epochs * steps)

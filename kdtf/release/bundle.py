@@ -144,7 +144,6 @@ def _signature(path, content):
         "bytes": _BYTES[kind],
         "size": shapes[image][1],
         "channels": channels,
-        "mode": "RGB" if channels == 3 else "L",
         "columns": sorted(set(inputs) - {image}),
         "output": output,
         "classes": int(given["shape"][-1]),

@@ -1,6 +1,7 @@
 """The card of a deploy folder: how a photo becomes the model's input, and what was measured."""
 
 from kdtf import formatting, templating
+from kdtf.data import photo_pixels
 from kdtf.results import Metrics
 
 MODEL, LABELS, CARD = "student_int8.tflite", "labels.txt", "model_card.md"
@@ -27,6 +28,7 @@ def render(signature, labels, facts, calibration, hashes, size_bytes):
         span=_interval,
         model=MODEL,
         labels=LABELS,
+        photo_pixels=photo_pixels.source(),
         values=_values(facts.get("metadata") or {}, signature["columns"]),
         calibration=calibration,
         calibration_file=CALIBRATION,

@@ -52,6 +52,8 @@ class StudyArguments:
     """label_fraction, unlabelled, label_noise, length, width, teacher (default: all that fit)"""
     seeds: Annotated[tuple[Seed, ...], MinLen(2)] = (0, 1, 2)
     """different ones"""
+    allow_leaks: bool = False
+    """run although photos of the test split are in train too: measures will be too good"""
 
     def __post_init__(self):
         limits.check(self)
@@ -93,6 +95,7 @@ def main(argv=None):
 
     with cli.report_errors():
         info = DatasetInfo.load(arguments.data)
+        info.check_leaks(arguments.allow_leaks)
         study = Study(
             arguments.run_dir, info, config, arguments.teacher_paths(), axes, arguments.seeds
         )

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdtf import data, files
-from kdtf.data import resumable
+from kdtf.data import record_files, resumable
 from kdtf.teachers import top_k
 from kdtf.teachers.logit_settings import REWRITE, Settings
 from kdtf.teachers.teacher_views import check_samples, draw_samples
@@ -110,10 +110,14 @@ class CachedLogits:
         wanted = {"teachers": tuple(fingerprints)}
         self.settings.check_equal(Settings(**(vars(self.settings) | wanted)), self.directory)
 
+    @property
+    def paths(self):
+        """Paths of the logits' files, as strings, in order."""
+        return [str(self.directory / shard.file) for shard in self.shards]
+
     def records(self, shard):
-        """`tf.data.Dataset` of the serialized records of shard number int [], in order."""
-        paths = tf.constant([str(self.directory / each.file) for each in self.shards])
-        return tf.data.TFRecordDataset(paths[shard])
+        """`tf.data.Dataset` of the serialized records of a shard, by its number, in order."""
+        return record_files.read_all(self.paths[shard], self.shards[shard].examples)
 
     def decode(self, records, ids, number):
         """Logits of a view, for TensorFlow's graphs.

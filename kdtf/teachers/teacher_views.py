@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdtf import data
-from kdtf.data import views
+from kdtf.data import record_files, views
 from kdtf.teachers.logit_settings import REWRITE
 
 TOLERANCE = 0.05  # levels of 0..255 by which a cell of a view's thumbnail may differ
@@ -47,7 +47,7 @@ def view_batches(info, settings, shard, number, batch_size, columns=()):
         x["image"] = views.mixed(x["image"], drawn(partners)["image"], weights)
         return x
 
-    dataset, view = tf.data.TFRecordDataset(path), drawn
+    dataset, view = record_files.read_all(path, entry.examples), drawn
     if augmentation.mixup:
         others = views.partners(path, entry.file, entry.examples, number, seed)
         dataset = tf.data.Dataset.zip(dataset, others)

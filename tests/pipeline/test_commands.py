@@ -200,6 +200,7 @@ def test_command_line_of_sweep(shards, tmp_path, capsys):
         (["--", "--views", "0"], "--views 0: must be at least 1"),
         (["--", "--seed", "1"], "--seed: is given by --seeds"),
         (["--", "--run-dir", "x"], "--run-dir: goes before `--`"),
+        (["--", "--logits", "x"], "--logits: is for one seed"),
     ):
         (line,) = refused(sweep.main, [*own, *wrong], capsys)
         assert line.startswith(f"error: {message}") and not folder.exists()

@@ -17,7 +17,7 @@ from kdtf.data import augment
 from kdtf.export import runtime
 from kdtf.release import bundle, check_gates
 from kdtf.results import Metrics
-from tfrecords_tools.sources import JpegEncoder
+from tfrecords_tools.encoding import JpegEncoder
 
 COLOURS = {"red apple": (200, 40, 40), "green pear": (40, 180, 60), "blue plum": (50, 60, 190)}
 SIZE = 32
@@ -236,6 +236,50 @@ def test_the_card_prepares_photos_as_evaluation_does(model, tmp_path, width, hei
         view = augment.evaluation_view(tf.constant(photo.read_bytes()), SIZE).numpy()
         # At its right edge a crop is decoded without the colours beyond.
         assert np.abs(got[0] + 128.0 - view)[:, :-2].max() <= 1.01
+
+
+def many_formats():
+    """{name: file} of a smooth photo in the formats and modes that users have."""
+    y, x = np.mgrid[0 : 1 : 40 * 1j, 0 : 1 : 48 * 1j]
+    colour = Image.fromarray((np.stack([x, y, 0.5 + 0 * x], -1) * 255).astype(np.uint8))
+    clear = Image.fromarray((255 * (1 - x) * y).astype(np.uint8))
+    grey = colour.convert("L")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    transparent, grey_transparent = colour.copy(), grey.copy()
+    transparent.putalpha(clear)
+    grey_transparent.putalpha(clear)
+    wide = (x * 65535).astype(np.uint16)
+    return {
+        "rgb.png": (colour, {}),
+        "turned.jpg": (colour, {"quality": 95, "exif": turned}),
+        "grey.jpg": (grey, {"quality": 95}),
+        "rgba.png": (transparent, {}),
+        "la.png": (grey_transparent, {}),
+        "palette.png": (colour.quantize(8), {"transparency": 0}),
+        "key.png": (colour.quantize(8).convert("RGB"), {"transparency": (16, 16, 16)}),
+        "wide.png": (Image.fromarray(wide), {}),
+        "dark.png": (Image.fromarray((x * 200).astype(np.uint16)), {}),
+        "wide.tif": (Image.fromarray(wide), {"exif": turned}),
+        "float.tif": (Image.fromarray(x.astype(np.float32)), {}),
+        "bits.png": (grey.convert("1"), {}),
+        "cmyk.jpg": (colour.convert("CMYK"), {"quality": 95}),
+    }
+
+
+@pytest.mark.parametrize("name", many_formats())
+def test_the_card_sees_every_format_as_building_does(model, tmp_path, name):
+    folder = bundle.write(tmp_path / "deploy", model, COLOURS, {})
+    space = {"__file__": str(folder / "example.py")}
+    exec(program(folder).read_text().partition("\nlabels = ")[0], space)
+    image, options = many_formats()[name]
+    image.save(tmp_path / name, **options)
+    encoded = JpegEncoder().encode((tmp_path / name).read_bytes())
+    view = augment.evaluation_view(tf.constant(encoded), SIZE).numpy()
+    difference = np.abs(space["prepared"](tmp_path / name)[0] + 128.0 - view)[:, :-2]
+    # What building re-encodes, JPEG changes a little; hard edges the most.
+    has_edges = name in ("bits.png", "palette.png", "key.png")
+    assert difference.mean() < 4 and difference.max() < (60 if has_edges else 12)
 
 
 SCALED = {

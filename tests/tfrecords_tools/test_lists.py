@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photo_folders import noise, saved
 
+from tfrecords_tools.encoding import JpegEncoder
 from tfrecords_tools.lists import from_lists
-from tfrecords_tools.sources import JpegEncoder
 
 
 def photo_files(root, *names):

@@ -9,8 +9,8 @@ from PIL import Image
 
 from kdtf import data
 from tfrecords_tools import show
+from tfrecords_tools.encoding import to_jpeg
 from tfrecords_tools.shards import Photo, write_dataset
-from tfrecords_tools.sources import to_jpeg
 
 COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (230, 30, 30)}
 

@@ -11,8 +11,8 @@ from PIL import Image
 from kdtf import data
 from kdtf.files import file_sha256
 from tfrecords_tools import validate
+from tfrecords_tools.encoding import to_jpeg
 from tfrecords_tools.shards import Photo, write_dataset
-from tfrecords_tools.sources import to_jpeg
 
 TRAIN, TEST = "train-00000-of-00002.tfrecord", "test-00000-of-00001.tfrecord"
 
@@ -296,6 +296,34 @@ def test_ids_repeated_across_splits(directory):
     )
     rewrite(directory, TRAIN, altered(id=other.id))
     only(validate.validate(directory), f"id {other.id!r} occurs before, in {TRAIN}")
+
+
+def test_leaks_are_a_problem_unless_allowed(directory, capsys):
+    other = data.deserialize(
+        next(tf.data.TFRecordDataset(str(directory / TEST)).as_numpy_iterator())
+    )
+    rewrite(directory, TRAIN, altered(encoded=other.encoded))
+    (problem,) = validate.validate(directory)
+    assert problem.startswith(f"LEAK: test/{other.id} and train/train-")
+    assert problem.endswith("are the same bytes")
+    assert validate.validate(directory, allow_leaks=True) == []
+    validate.main([str(directory), "--allow-leaks"])
+    assert capsys.readouterr().out.startswith("OK")
+
+
+def test_leaks_that_dataset_json_knows_are_a_problem(directory):
+    leak = {"splits": ["test", "train"], "ids": ["x", "y"], "exact": False}
+    edit_manifest(directory, lambda manifest: manifest.update(leaks=[leak]))
+    assert validate.validate(directory) == ["LEAK: test/x and train/y look the same"]
+
+
+def test_a_jpeg_that_training_cannot_decode(directory):
+    raw = noise_bytes("JPEG")
+    place = raw.find(b"\xff\xc0") + 1
+    lossless = raw[:place] + b"\xc3" + raw[place + 1 :]
+    rewrite(directory, TRAIN, altered(encoded=lossless))
+    (problem,) = validate.validate(directory)
+    assert "cannot be decoded" in problem
 
 
 def test_all_problems_are_reported_at_once(directory, capsys):

@@ -9,7 +9,8 @@ their start and batches. A killed sweep continues when the same command is given
 TensorBoard's tab of HParams has a row for each model of each seed (`tensorboard --logdir
 <run-dir>`).
 
-Cost: the number of seeds times that of `kdtf distill`.
+Cost: the number of seeds times that of `kdtf distill`; each seed has views of its own, which the
+teacher scores.
 """
 
 from dataclasses import dataclass
@@ -47,7 +48,11 @@ def parse(argv=None):
     own, rest = cli.split(argv)
     parts, problems = cli.read(own, "kdtf sweep", __doc__, SweepArguments)
     rest = rest or []
-    for flag, instead in (("--run-dir", "goes before `--`"), ("--seed", "is given by --seeds")):
+    for flag, instead in (
+        ("--run-dir", "goes before `--`"),
+        ("--seed", "is given by --seeds"),
+        ("--logits", "is for one seed: each draws its own views, and finds its logits by itself"),
+    ):
         if any(token.split("=")[0].replace("_", "-") == flag for token in rest):
             problems.append(f"{flag}: {instead}")
     parsed, more = distill.read(rest)
