@@ -234,7 +234,7 @@ def test_leaks_are_found_and_summed_up(tmp_path, capsys):
     assert re.search(r"test +4 photos.* 1 classes present", text)
     leaks = re.findall(r"LEAK (same bytes|look the same): test/test/fig/(\w+)\.jpg  train/", text)
     assert leaks == [("same bytes", "copy"), ("look the same", "again")]
-    assert "duplicates: 2 pairs" in text
+    assert "duplicates: 3 pairs" in text
 
 
 def test_command_line_with_fractions(tmp_path, capsys):
