@@ -19,7 +19,7 @@ from kdtf.pipeline.config import DistillConfig, TeacherConfig
 from tfrecords_tools import synthetic
 
 TEACHER = TeacherConfig(
-    backbone="resnet14_v2", image_size=32, epochs=1, metadata=True, mixup=0.2, cutmix=1.0
+    backbone="resnet14_v2", image_size=32, epochs=3, metadata=True, mixup=0.2, cutmix=1.0
 )
 
 
