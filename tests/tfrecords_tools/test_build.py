@@ -1,5 +1,6 @@
 """From photos on disk to checked shards, by call and by command line."""
 
+import functools
 import io
 import json
 import re
@@ -168,7 +169,7 @@ def test_a_source_without_splits_needs_fractions(tmp_path):
         build.build(tmp_path / "absent", tmp_path / "out")
 
 
-def test_tensorflow_datasets(tmp_path):
+def test_tensorflow_datasets(tmp_path, monkeypatch):
     """A set prepared offline from photos of our own: undecoded bytes, names, splits."""
     import tensorflow_datasets as tfds
 
@@ -197,9 +198,17 @@ def test_tensorflow_datasets(tmp_path):
                     yield f"{name}{index}", {"image": image, "label": name}
 
     Swatches(data_dir=str(tmp_path / "tfds")).download_and_prepare()
-    info, _ = build.build(
-        "tfds:swatches", tmp_path / "out", data_dir=str(tmp_path / "tfds"), workers=1
+    make = functools.partial(
+        build.build, "tfds:swatches", tmp_path / "out", data_dir=str(tmp_path / "tfds"), workers=1
     )
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(data.DatasetInfo, "save", lambda info: _raise(KeyboardInterrupt))
+        make()
+    finished = {path: path.stat() for path in (tmp_path / "out").glob("*.tfrecord")}
+    info, _ = make()
+    assert len(finished) == 2
+    for path, stat in finished.items():
+        assert (path.stat().st_mtime_ns, path.stat().st_ino) == (stat.st_mtime_ns, stat.st_ino)
     assert info.classes == ("blue", "red")
     assert {name: split.class_counts for name, split in info.splits.items()} == {
         "train": (3, 3),
@@ -210,6 +219,10 @@ def test_tensorflow_datasets(tmp_path):
         np.testing.assert_allclose(middle, colours[info.classes[example.label]], atol=4)
     assert not (info.directory / ".photos").exists()
     assert validate.validate(info.directory) == []
+
+
+def _raise(error):
+    raise error
 
 
 def test_worker_count_does_not_change_a_byte(tmp_path):
