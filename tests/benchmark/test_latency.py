@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from measured_files import spoiled
+from tensorflow.python.framework import convert_to_constants
 
 from kdtf import benchmark
 from kdtf.benchmark import latency, litert
@@ -145,8 +146,9 @@ def dynamic(tmp_path, shape, signature):
         tf.TensorSpec(signature, name="image")
     )
     path = tmp_path / "open.tflite"
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
-    path.write_bytes(converter.convert())
+    # Frozen: variables of a Keras 3 model would be left in the file, without values.
+    frozen = convert_to_constants.convert_variables_to_constants_v2(function)
+    path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert())
     return path
 
 
