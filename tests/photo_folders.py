@@ -19,6 +19,17 @@ def saved(image, form, **options):
     return stream.getvalue()
 
 
+def opened(raw):
+    """The image of encoded bytes, read in full."""
+    image = Image.open(io.BytesIO(raw))
+    image.load()
+    return image
+
+
+def pixels(image):
+    return np.asarray(image, np.float64)
+
+
 def folder_of_photos(root, counts, start=0):
     for name, count in counts.items():
         for index in range(count):

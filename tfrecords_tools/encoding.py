@@ -57,9 +57,8 @@ class JpegEncoder:
         with open_photo(raw, LARGEST_SHRUNK if self.max_side else LARGEST_STORED) as image:
             small = self.max_side is None or max(image.size) <= self.max_side
             if not small and image.width * image.height > LARGEST_STORED:
-                image.draft(
-                    "RGB", (self.max_side, self.max_side)
-                )  # of a JPEG: fewer pixels at once
+                # Of a JPEG: fewer pixels at once.
+                image.draft("RGB", (self.max_side, self.max_side))
             load(image)  # a truncated file fails here, not in training
             upright = image.getexif().get(ORIENTATION, 1) == 1
             if image.mode in ("RGB", "L") and upright and small and is_common_jpeg(raw):

@@ -1,27 +1,16 @@
 """From photos on disk to checked shards, by call and by command line."""
 
 import functools
-import io
 import json
 import re
 
 import numpy as np
 import pytest
-from photo_folders import FRACTIONS, contents, folder_of_photos, noise, saved
+from photo_folders import FRACTIONS, contents, folder_of_photos, noise, opened, pixels, saved
 from PIL import Image
 
 from kdtf import data
 from tfrecords_tools import build, validate
-
-
-def opened(raw):
-    image = Image.open(io.BytesIO(raw))
-    image.load()
-    return image
-
-
-def pixels(image):
-    return np.asarray(image, np.float64)
 
 
 def examples(info, split):

@@ -1,22 +1,15 @@
 """Photos that occur twice: copies of every kind are found, others are not; leaks come first."""
 
-import io
 import time
 
 import numpy as np
 import pytest
-from photo_folders import saved
+from photo_folders import opened, saved
 from PIL import Image, ImageDraw
 
 from kdtf import data
 from tfrecords_tools import duplicates
 from tfrecords_tools.duplicates import Fingerprint, find_duplicates, thumbnail
-
-
-def opened(raw):
-    image = Image.open(io.BytesIO(raw))
-    image.load()
-    return image
 
 
 def fingerprint(image, name, split="train"):

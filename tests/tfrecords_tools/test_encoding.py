@@ -1,13 +1,12 @@
 """Photo files to stored JPEGs: the pixels are kept, what cannot be read is named."""
 
-import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from photo_folders import noise, saved
+from photo_folders import noise, opened, pixels, saved
 from PIL import Image
 
 from kdtf.data import augment
@@ -20,16 +19,6 @@ def gradient(width=48, height=32):
     """A smooth photo that JPEG hardly harms: red grows rightwards, green downwards."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     return Image.fromarray((np.stack([x, y, 0.5 + 0 * x], -1) * 255).astype(np.uint8))
-
-
-def opened(raw):
-    image = Image.open(io.BytesIO(raw))
-    image.load()
-    return image
-
-
-def pixels(image):
-    return np.asarray(image, np.float64)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
